@@ -160,7 +160,7 @@ def main() -> None:
     given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     given.add_argument("--boxes", type=int, default=10)
     given.add_argument("--limit", type=float, default=0.15)
-    given.add_argument("--budget", type=float, default=20.0, help="seconds for a box")
+    given.add_argument("--budget", type=float, default=60.0, help="seconds for a box")
     given.add_argument("--folder", type=Path, help="keep the models here")
     asked = given.parse_args()
     p = trained()
