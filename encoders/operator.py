@@ -268,6 +268,8 @@ class Operator:
     it reads, is the range of that; of all others it is the range of `values`.
     `squares(site, contract)`, where a result is the square of the first input, is by how many
     roundings it is off, +∞ where that is not known relatively; None where it is no square.
+    `summands(site)`, where a result is a sum, or mean, of what is read, with weights that are not
+    negative, is the number of terms, those included that only some runtimes add.
     `normalizes(site)`, of an operator that divides rows of what it reads by their norms, are the
     flat positions (rows, n) of these, and whether their means are taken away first: it takes a
     `Leaning` range as one.
@@ -315,6 +317,7 @@ class Operator:
     keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
     executed: Callable[[Sequence[Interval]], Interval] | None = None
     squares: Callable[[Site, RuntimeContract], float | None] | None = None
+    summands: Callable[[Site], int] | None = None
     normalizes: Callable[[Site], tuple[npt.NDArray[np.intp], bool]] | None = None
 
     def reading(self, *attributes: str) -> Operator:

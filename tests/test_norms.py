@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from small_models import save
 from encoders.arithmetic.exact_fields import Balls
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY16
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -156,3 +158,68 @@ def test_rows_are_as_far_from_constant_as_the_direction_they_lean_in_says(
     plain = network_bounds(graph, box, IEEE_ANY, backward=False)
     share = 0.1 if op == "LayerNormalization" else 1.0
     assert bounds.largest < share * plain.largest
+
+
+WIDTHS = [[1] * i + [2] + [1] * (11 - i) for i in range(12)]
+MANY = {
+    "CumSum": [helper.make_node("CumSum", ["q", "first"], ["s"])],
+    "AveragePool": [
+        helper.make_node("Unsqueeze", ["q", "axes"], ["t"]),
+        helper.make_node("AveragePool", ["t"], ["s"], kernel_shape=[32], strides=[1]),
+    ],
+    "Sum": [
+        helper.make_node("Split", ["q"], [f"q{i}" for i in range(12)], num_outputs=12),
+        *(
+            helper.make_node("Expand", [f"q{i}", f"shape{i}"], [f"r{i}"])
+            for i, _ in enumerate(WIDTHS)
+        ),
+        helper.make_node("Sum", [f"r{i}" for i in range(12)], ["s"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("total", MANY)
+def test_sums_of_many_terms_are_off_by_all_of_their_roundings(total: str, tmp_path: Path) -> None:
+    """However few elements there are to a result: each addition loses just less than half an
+    ulp."""
+    nodes = [squared("Mul", "x", "q"), *MANY[total], helper.make_node("Sqrt", ["s"], ["y"])]
+    used = {name for node in nodes for name in node.input}
+    stored = {
+        "first": np.array(0, np.int64),
+        "axes": np.array([0, 1], np.int64),
+        **{f"shape{i}": np.array(shape, np.int64) for i, shape in enumerate(WIDTHS)},
+    }
+    n = 12 if total == "Sum" else 64
+    weights = {name: array for name, array in stored.items() if name in used}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [n]}, {"y": None}, weights, opset=18)
+    graph = load(path)
+    x = np.full(n, np.sqrt(0.999 * 2.0**-24), np.float32)
+    x[0] = 1.0
+    low = x.astype(np.float64)
+    box = InputBox({"x": Interval(low, low * (1 + 1e-9))}, {"x": np.zeros(n)})
+    bound = network_bounds(graph, box, SEQUENTIAL).errors["y"].reshape(-1)
+    real = evaluate_exact(graph, {"x": x}, Balls())["y"].reshape(-1)
+    run = emulate(graph, {"x": x[np.newaxis]}, SEQUENTIAL)["y"].reshape(-1)
+    off = [abs(float((r - float(c)).mid())) for r, c in zip(real, run, strict=True)]
+    assert np.all(np.array(off) <= bound)
+
+
+@pytest.mark.parametrize("how", ["Add", "Concat"])
+def test_stored_numbers_below_a_root_are_off_by_what_the_format_of_weights_costs(
+    how: str, tmp_path: Path
+) -> None:
+    total = {
+        "Add": [helper.make_node("Add", ["q", "c"], ["s"])],
+        "Concat": [
+            helper.make_node("Concat", ["q", "c"], ["t"], axis=0),
+            helper.make_node("ReduceSum", ["t"], ["s"]),
+        ],
+    }[how]
+    nodes = [squared("Mul", "x", "q"), *total, helper.make_node("Sqrt", ["s"], ["y"])]
+    path = save(
+        tmp_path / "m.onnx", nodes, {"x": [1]}, {"y": None}, {"c": np.array([0.1], np.float32)}
+    )
+    box = InputBox({"x": Interval(np.zeros(1), np.full(1, 1e-4))}, {"x": np.zeros(1)})
+    contract = replace(SEQUENTIAL, stored_format=BINARY16)
+    bound = float(network_bounds(load(path), box, contract).largest)
+    assert bound >= abs(np.sqrt(float(np.float16(0.1))) - np.sqrt(float(np.float32(0.1))))

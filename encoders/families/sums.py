@@ -218,6 +218,7 @@ def sum_operator(
         work=lambda site: int(terms_of(site).size),
         gradient=Gradient(rule=lambda r: summed_back(r, terms_of(r.site), counts_of(r.site))),
         keeps=of_terms,
+        summands=lambda site: len(terms_of(site)),
     )
 
 

@@ -57,5 +57,6 @@ OPERATORS = (
         likeness=Likeness(commuting=Commuting.SUM),
         absorbs=Absorbing(Absorption.TERMS),
         keeps=of_sum,
+        summands=lambda site: 2,
     ),
 )

@@ -118,6 +118,7 @@ def _operator(name: str, mean: bool) -> Operator:
         if mean
         else Absorbing(Absorption.TERMS, terms_of=lambda site: len(site.inputs)),
         keeps=of_terms,
+        summands=lambda site: len(site.inputs),
     )
 
 

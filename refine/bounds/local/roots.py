@@ -23,7 +23,6 @@ from encoders.program import Step
 from encoders.relaxing import DifferenceCarry
 from encoders.rounding.norms import root_of_squares
 from encoders.rounding.rounding_bounds import Rounder, rounder
-from encoders.rounding.signs import of_sum, of_terms
 from encoders.scheduling import contract_at
 from encoders.traits import Absorption
 from refine.bounds.backward import Maps
@@ -94,15 +93,16 @@ def _squares_of(maps: Maps, tensor: str, contract: RuntimeContract) -> _Squares 
             return None
         given = maps.radii[step.reads[0]]
         return _Squares(given.times(given.bound), local, times, 1.0, r)
-    sums = step.operator.keeps in (of_sum, of_terms)
-    if not (sums or step.operator.movement) or _below_zero(step):
+    summands = step.operator.summands
+    if not (summands or step.operator.movement) or _below_zero(step):
         return None
     parts = [_squares_of(maps, t, contract) for t in step.reads]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
     moved, rounded = (_through(maps, step, radii) for radii in zip(*_both(known), strict=True))
-    return _counted(_Squares(moved, rounded + local, 0.0, 0.0, r), step, known, here, sums=sums)
+    terms = summands(step.site) if summands else 0
+    return _counted(_Squares(moved, rounded + local, 0.0, 0.0, r), step, known, here, terms=terms)
 
 
 def _both(parts: Sequence[_Squares]) -> list[tuple[Radius, Radius]]:
@@ -116,16 +116,16 @@ def _through(maps: Maps, step: Step, radii: Sequence[Radius]) -> Radius:
 
 
 def _counted(
-    found: _Squares, step: Step, parts: Sequence[_Squares], contract: RuntimeContract, *, sums: bool
+    found: _Squares, step: Step, parts: Sequence[_Squares], contract: RuntimeContract, *, terms: int
 ) -> _Squares:
-    """With its numbers of roundings, where all are of one kind."""
+    """With its numbers of roundings, where all are of one kind; `terms` of them are added up."""
     times = max(part.times for part in parts)
     operations = sum(part.operations for part in parts)
-    if sums:
-        read = [tensor.size for tensor in step.site.inputs if tensor is not None]
-        terms = float(-(-sum(read) // max(step.site.outputs[0].size, 1)) + 2)
-        times, operations = times + terms, operations * terms + terms
-    plain = contract.accumulation is None and contract.narrow is None
+    if terms:
+        steps = float(terms + 2)
+        times, operations = times + steps, operations * steps + steps
+    others = (contract.accumulation, contract.narrow, contract.stored_format)
+    plain = all(fmt is None for fmt in others)
     alike = all(part.r == found.r for part in parts)
     if not (plain and alike):
         times = np.inf
