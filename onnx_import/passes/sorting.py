@@ -77,9 +77,7 @@ def _indices(body: Body, axis: int, k: int) -> None:
     rank = body.over("ReduceSum", counted, [len(shape)], keepdims=1)
     places = body.store(np.arange(k, dtype=np.float32))
     chosen = body.add("Cast", body.add("Equal", rank, places), to=onnx.TensorProto.FLOAT)
-    index = body.store(np.arange(n, dtype=np.float32)[:, None])
-    found = body.over("ReduceSum", body.add("Mul", chosen, index), [len(shape) - 1])
-    whole = body.add("Cast", found, to=onnx.TensorProto.INT64)
+    whole = body.add("ArgMax", chosen, axis=len(shape) - 1, keepdims=0)
     back = [*range(axis), len(shape) - 1, *range(axis, len(shape) - 1)]
     body.add("Transpose", whole, output=written, perm=back)
 

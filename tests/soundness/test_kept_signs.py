@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import NodeProto, helper
+from onnx import NodeProto, TensorProto, helper
 from small_models import save
 
 from encoders.contract.contract import RuntimeContract, Subnormals
@@ -203,3 +203,41 @@ def test_errors_are_no_larger_than_what_is_between_the_ends(tmp_path: Path, op: 
     largest = {"Clip": 6.0, "HardSigmoid": 1.0}[op]
     result = bound(str(path), "x=-1..1", seed=0)
     assert 0 < result.bound <= largest * (1 + 1e-9)
+
+
+_INDICES = ("ArgMax", "ArgMin", "TopK", "Gather")
+
+
+@pytest.mark.parametrize("contract", ["ieee-any", "ort-cpu"])
+@pytest.mark.parametrize(
+    ("op", "span"), [("Sign", 2), ("Hardmax", 1), ("Less", 1), *((i, 3) for i in _INDICES)]
+)
+def test_what_jumps_is_off_by_no_more_than_it_can_be(
+    tmp_path: Path, op: str, span: float, contract: str
+) -> None:
+    """It may jump for what it reads and for how it reads that."""
+    rows = {"t": np.array([1, 4, 3, 2], np.float32), "two": np.array([2]), "one": np.float32(1)}
+    jump = {
+        "TopK": [helper.make_node("TopK", ["z", "two"], ["v", "y"])],
+        "Less": [
+            helper.make_node("Less", ["z", "one"], ["b"]),
+            helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+        ],
+        "Gather": [
+            helper.make_node("ArgMax", ["z"], ["k"], axis=1),
+            helper.make_node("Gather", ["t", "k"], ["y"]),
+        ],
+    }
+    axis = {} if op == "Sign" else {"axis": 1}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["z"]),
+        *jump.get(op, [helper.make_node(op, ["z"], ["y"], **axis)]),
+    ]
+    weights = {"w": np.random.default_rng(0).normal(0, 3, (4, 4)).astype(np.float32), **rows}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 4]}, {"y": None}, weights)
+    model = onnx.load(path)
+    if op in ("ArgMax", "ArgMin", "TopK"):
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, path)
+    result = bound(path, {"x": (-1e3, 1e3)}, contract=contract, no_search=True, conform=False)
+    assert 0 < result.bound <= span

@@ -29,6 +29,7 @@ from encoders.operator import (
 )
 from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import rounder
+from encoders.rounding.signs import as_read
 from encoders.traits import Discontinuity
 
 
@@ -104,6 +105,10 @@ def _operator(name: str, sign: float) -> Operator:
         r = rounder(replace(site, outputs=(site.type_of(0),)), contract)
         return RoundingBound(flips(site, inputs[0], r.operand_loss(inputs[0])))
 
+    def keeps(site: Site, held: Sequence[Interval], contract: RuntimeContract) -> Interval:
+        r = rounder(replace(site, outputs=(site.type_of(0),)), contract)
+        return places(site, as_read(held[0], r))
+
     return Operator(
         name,
         1,
@@ -114,6 +119,7 @@ def _operator(name: str, sign: float) -> Operator:
         differences=differences,
         rounding=rounding,
         work=lambda site: site.type_of(0).size,
+        keeps=keeps,
         jump=Discontinuity.LARGEST if sign > 0 else Discontinuity.SMALLEST,
     )
 

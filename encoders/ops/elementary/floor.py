@@ -22,6 +22,7 @@ from encoders.numbers.formats import round_array
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import LEMMAS, Step, read_jump, step_differences, step_values
 from encoders.rounding.rounding_bounds import finish, rounder
+from encoders.rounding.signs import Keeps, as_read
 from encoders.traits import Discontinuity
 
 
@@ -39,6 +40,7 @@ def _operator(
     follows: tuple[float, float] | None,
     exact: Callable[[ObjectArray, Field], ObjectArray],
     computed: Computed,
+    keeps: Keeps | None = None,
 ) -> Operator:
     def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         return (exact(inputs[0], field),)
@@ -80,6 +82,7 @@ def _operator(
         rounding=rounding,
         jump=Discontinuity.STEP,
         gradient=FLAT,
+        keeps=keeps,
     )
 
 
@@ -95,8 +98,12 @@ def _computed_sign(x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.subtract(above, arithmetic.compare(Relation.LESS, x, zero))
 
 
+def _signs(site: Site, held: Sequence[Interval], contract: RuntimeContract) -> Interval:
+    return as_read(held[0], rounder(site, contract)).move(np.sign)
+
+
 OPERATORS = (
-    _operator("Sign", 9, np.sign, follows=None, exact=_sign, computed=_computed_sign),
+    _operator("Sign", 9, np.sign, follows=None, exact=_sign, computed=_computed_sign, keeps=_signs),
     _operator(
         "Floor",
         6,

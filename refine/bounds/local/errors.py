@@ -64,10 +64,12 @@ def _between_ends(
     maps: Maps, step: Step, found: _Local, contract: RuntimeContract | None
 ) -> Radius:
     """A node's error, which is no larger than what its function leaves between its ends: asked for
-    where errors have outgrown the numbers, as through a Clip that is one and not the other.
-    Under a `contract` it is asked of what run-time numbers keep to, of a gate's, say."""
+    where errors have outgrown the numbers, as through a Clip that is one and not the other, and of
+    what jumps, which may do so twice. Under a `contract` it is asked of what run-time numbers keep
+    to, of a gate's, say."""
     real, error = maps.values[step.output], found.error
-    if not error.largest > _OUTGROWN * highest(real.magnitude) or error.largest == np.inf:
+    outgrown = error.largest > _OUTGROWN * highest(real.magnitude)
+    if not (outgrown or step.operator.jump is not None) or error.largest == np.inf:
         return error
     held = found.held if contract is None else run_ranges(maps, step, contract)
     with np.errstate(all="ignore"):
