@@ -111,14 +111,16 @@ def _decided(step: Step, contract: RuntimeContract) -> bool:
     """Does the contract leave nothing open here but what an emulation would find open itself?
 
     Where subnormal numbers are flushed it does: whether those that are only copied are lost too,
-    and whether a result is measured before it is rounded or after.
+    and whether a result is measured before it is rounded or after. Inside an operator that was
+    decomposed, one that computes it as a whole need not round what only copies do not change.
     """
     here, operator = contract_at(step.running, contract), step.operator
     kept = here.results is here.operands is Subnormals.KEEP
     compares = operator.jump is Discontinuity.COMPARISON
     plain = operator.movement or operator.affine or operator.element is not None or compares
     one = operator.formulas == 1 and len(operator.followed) <= 1 and not operator.functions
-    return plain and one and kept and here.decided
+    whole = step.node.written or operator.movement or compares
+    return plain and one and whole and kept and here.decided
 
 
 def enclosed(balls: Any) -> Interval:

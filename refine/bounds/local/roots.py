@@ -98,7 +98,7 @@ def _squares_of(maps: Maps, tensor: str, contract: RuntimeContract) -> _Squares 
         return None
     parts = [_squares_of(maps, t, contract) for t in step.reads]
     known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
+    if not known or len(known) < len(parts):
         return None
     moved, rounded = (_through(maps, step, radii) for radii in zip(*_both(known), strict=True))
     terms = summands(step.site) if summands else 0
