@@ -47,9 +47,7 @@ def hardmax(body: Body) -> None:
     place = body.add("ArgMax", x, axis=axis, keepdims=1)
     along = [1] * len(shape)
     along[axis] = shape[axis]
-    every = np.arange(shape[axis], dtype=np.float32).reshape(along)
-    chosen = body.add("Cast", place, to=_FLOAT32)
-    same = body.add("Equal", chosen, body.store(every))
+    same = body.add("Equal", place, body.store(np.arange(shape[axis]).reshape(along)))
     kind = body.types[x].dtype.numpy
     body.add("Cast", same, to=_CODES[kind.name])
 

@@ -20,7 +20,6 @@ from machine import Machine, habits, nearest
 from onnx import numpy_helper
 from reading import Unread
 from reals import BITS, Open, Reals
-from recurrent import RECURRENT
 from trial import (
     Finding,
     Trial,
@@ -226,10 +225,6 @@ def _doubted(
     if beside is not None:
         pairs.append((beside.contract, spec))
     problems += [f"not allowed: {why}" for c, e in pairs for why in forbidden(c, e)]
-    layers = {n.op_type for n in trial.model.graph.node} & set(RECURRENT)
-    if layers and any(c.accumulation is not None for c, _ in pairs):
-        # the interpreter computes such a layer as a whole, and rounds once
-        return [Finding("wrong violated", "; ".join(problems))] if problems else []
     runtime = {n: np.asarray(v).astype(np.float64)[None] for n, v in witness.inputs.items()}
     real = {n: _rational(v)[None] for n, v in witness.real_inputs.items()}
     at = (0, *witness.index)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from machine import Place
 from reading import Array, Meaning, Reading, chosen
 
 Gemm = Callable[[Reading], Array]
@@ -25,11 +23,6 @@ def _activated(r: Reading, x: Array) -> Array:
     return x
 
 
-def _open(r: Reading, terms: int) -> Place:
-    """A sum that is not in the file as such."""
-    return replace(r.place(terms=terms), written=False)
-
-
 def fused_gemm(gemm: Gemm) -> Meaning:
     return lambda r: _activated(r, gemm(r))
 
@@ -38,7 +31,8 @@ def _fused_matmul(r: Reading) -> Array:
     x, y = r.x
     x = np.swapaxes(x, -1, -2) if r.get("transA", 0) else x
     y = y if r.get("transB", 0) else np.swapaxes(y, -1, -2)
-    place = _open(r, x.shape[-1])
+    place = r.place(terms=x.shape[-1], rows=x.shape[-2], columns=y.shape[-2],
+                    constant=r.stored[1] is not None, plain=y.ndim == 3)  # fmt: skip
     total = r.a.products(x[..., :, None, :], y[..., None, :, :], None, place, True)
     alpha = np.float32(r.get("alpha", 1.0))
     return total if alpha == 1 else r.a.multiply(r.real("alpha", 1.0), total)
@@ -85,7 +79,7 @@ def _trees(r: Reading) -> Array:
         )
 
     trees = [below(tree, 0) for tree in sorted(set(given["nodes_treeids"]))]
-    total = r.a.total(np.stack(trees, -1), replace(r.place(), written=False))
+    total = r.a.total(np.stack(trees, -1), r.place())
     return total[..., None]
 
 

@@ -443,7 +443,7 @@ def _lookup(b: Builder, op: str) -> None:
 @_recipe("CumSum")
 def _running(b: Builder, op: str) -> None:
     few = min(_length(b), 100)  # the interpreter adds every running sum up anew
-    x = b.tensor(lambda t: max(t) <= 100, (b.n(1, 2), few))
+    x = b.tensor(lambda t: 0 < max(t, default=0) <= 100, (b.n(1, 2), few))
     s = b.pool[x]
     axis = b.keep(np.array(b.n(-len(s), len(s) - 1)), np.int64)
     b.add(op, [x, axis], s, exclusive=b.n(0, 1), reverse=b.n(0, 1))

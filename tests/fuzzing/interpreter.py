@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 from foreign import FOREIGN, bias_gelu, fused_gemm
-from machine import Machine, Place
+from machine import Machine, Place, accumulated
 from onnx import TensorProto, numpy_helper
 from quantized import FLOATS, QUANTIZED
 from reading import (
     DECOMPOSED,
     MOVING,
+    SUMS_OF,
     Array,
     Meaning,
     Reading,
@@ -527,7 +528,8 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
         kept = [stored.get(t) for t in node.input]
         wider: Machine | None = None
         if isinstance(own, Machine) and makes[0] in FLOATS:
-            wider = None if _moves(node) or node.op_type == "Cast" else _accumulated(own)
+            apart = _moves(node) or node.op_type in ("Cast", *RECURRENT)
+            wider = None if apart else accumulated(own)
         if wider is not None:  # a subnormal number may be read as zero, and become zero
             arguments = [
                 wider.converted(algebra.of(k).read(v)) if k in FLOATS and v is not None else v
@@ -578,8 +580,9 @@ def _place(
     node: onnx.NodeProto, tensors: dict[str, Array], stored: dict[str, Array], kind: int
 ) -> Place:
     """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
-    if node.op_type != "Gemm":
-        return Place(node.op_type, node.name, kind=kind)
+    op = SUMS_OF.get(node.op_type, node.op_type)
+    if op != "Gemm" or op != node.op_type:
+        return Place(op, node.name, kind=kind, written=op == node.op_type)
     flags = {t.name: t.i for t in node.attribute}
     scaled = any(t.name == "alpha" and t.f != 1.0 for t in node.attribute)
     a, b = (tensors[t].shape[1:] for t in node.input[:2])
@@ -615,14 +618,3 @@ def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
         log.output.append(node.output[0])
         found.graph.node.extend([total, log])
     return found
-
-
-def _accumulated(machine: Machine) -> Machine | None:
-    wide, own = machine.contract.accumulation, machine.format
-    if wide is None or wide == own or wide.precision < own.precision or wide.emax < own.emax:
-        return None
-    return (
-        machine.accumulating(wide)
-        if wide.emin - wide.precision <= own.emin - own.precision
-        else None
-    )

@@ -568,6 +568,8 @@ def _reference(name: str) -> Callable[[Array], Array]:
             return _LIMITS[name](x)
         if name == "log" and x <= 0:
             return -np.inf if x == 0 else np.nan
+        if name == "atanh" and abs(x) == 1:
+            return np.inf * x
         if name == "softplus" and x > 2000:
             return x
         if name in ("exp", "softplus") and abs(x) > 2000:
@@ -633,3 +635,15 @@ def habits(rng: np.random.Generator) -> dict[str, Any]:
                    for i in rng.permutation(5)[: int(rng.integers(1, 4))]],
         "normalization": ways[int(rng.integers(len(ways)))],
     }  # fmt: skip
+
+
+def accumulated(machine: Machine) -> Machine | None:
+    """What computes inside a node whose tensors have a narrower format; None where they do not."""
+    wide, own = machine.contract.accumulation, machine.format
+    if wide is None or wide == own or wide.precision < own.precision or wide.emax < own.emax:
+        return None
+    return (
+        machine.accumulating(wide)
+        if wide.emin - wide.precision <= own.emin - own.precision
+        else None
+    )

@@ -17,6 +17,8 @@ from onnx.reference import ReferenceEvaluator
 
 Array = Any
 DECOMPOSED = "decomposed"  # the doc string of a node that is not in the file
+SUMS_OF = {"FusedGemm": "Gemm", "FusedMatMul": "MatMul", "TreeEnsembleRegressor": "ReduceSum"}
+"""Of what reading decomposes, the operator that adds up there."""
 Meaning = Callable[["Reading"], Any]
 
 
@@ -67,8 +69,11 @@ class Reading:
         return None
 
     def place(self, **sizes: Any) -> Place:
-        written = self.node.doc_string != DECOMPOSED
-        return Place(self.node.op_type, self.node.name, kind=self.made[0], written=written, **sizes)
+        op = self.node.op_type
+        written = self.node.doc_string != DECOMPOSED and op not in SUMS_OF
+        return Place(
+            SUMS_OF.get(op, op), self.node.name, kind=self.made[0], written=written, **sizes
+        )
 
     @property
     def rank(self) -> int:

@@ -1,12 +1,46 @@
-"""RNN, GRU and LSTM of one direction, step by step, every sum before an activation being one."""
+"""RNN, GRU and LSTM of one direction, step by step, every sum before an activation being one.
+
+Each part is a node: where a contract accumulates in a wider format, each rounds its result.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from machine import Place
+from machine import Machine, Place, accumulated
 from reading import Array, Meaning, Reading
+
+
+class Parts:
+    """An algebra whose operations are nodes."""
+
+    def __init__(self, algebra: Any) -> None:
+        self._own = algebra
+        self._wide = accumulated(algebra) if isinstance(algebra, Machine) else None
+
+    def multiply(self, x: Array, y: Array) -> Array:
+        return self._node(lambda a, *v: a.multiply(*v), x, y)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return self._node(lambda a, *v: a.add(*v), x, y)
+
+    def subtract(self, x: Array, y: Array) -> Array:
+        return self._node(lambda a, *v: a.subtract(*v), x, y)
+
+    def function(self, name: str, x: Array) -> Array:
+        return self._node(lambda a, v: a.function(name, v), x)
+
+    def products(self, x: Array, w: Array, bias: Array | None) -> Array:
+        place = Place("Gemm", "", written=False)
+        given = [x, w] if bias is None else [x, w, bias]
+        return self._node(lambda a, x, w, b=None: a.products(x, w, b, place, True), *given)
+
+    def _node(self, compute: Any, *operands: Array) -> Array:
+        if self._wide is None:
+            return compute(self._own, *operands)
+        wide = [self._wide.converted(self._own.read(v)) for v in operands]
+        return self._own.converted(compute(self._wide, *wide))
 
 
 def _sum(r: Reading, parts: list[tuple[Array, Array]], biases: list[Array]) -> Array:
@@ -18,11 +52,11 @@ def _sum(r: Reading, parts: list[tuple[Array, Array]], biases: list[Array]) -> A
     x = np.concatenate([x, *ones], -1)
     w = np.concatenate([w, *(b[..., None] for b in biases[1:])], -1)
     first = biases[0][:, None] if biases else None
-    return r.a.products(x[:, :, None, :], w[:, None], first, Place("Gemm", "", written=False), True)
+    return Parts(r.a).products(x[:, :, None, :], w[:, None], first)
 
 
 def _layer(r: Reading) -> Any:
-    op, a = r.node.op_type, r.a
+    op, a = r.node.op_type, Parts(r.a)
     x, w, u = r.x[0], r.x[1][:, 0], r.x[2][:, 0]
     n = u.shape[-1]
     gates = w.shape[1] // n

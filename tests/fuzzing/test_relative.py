@@ -12,6 +12,7 @@ import pytest
 from graphs import RECIPES
 from interpreter import interpret
 from machine import Machine, habits
+from onnx import TensorProto, helper, numpy_helper
 from reading import Unread
 from reals import BITS, Open, Reals
 from trial import (
@@ -26,6 +27,7 @@ from trial import (
     trial_of,
 )
 
+from encoders.contract.presets import PRESETS
 from encoders.lemmas.kernel import apply
 from encoders.lemmas.ways.relative import TO_ERROR
 from encoders.registry import operators
@@ -38,6 +40,7 @@ from refine.proof.proof import input_box
 
 FOLLOWED = [op for op in sorted(RECIPES) if op in operators() and operators()[op].followed]
 SEEDS = 45
+RNG = np.random.default_rng(678)
 Array = Any
 
 
@@ -120,7 +123,27 @@ def test_no_execution_leaves_what_a_flow_of_precisions_says(part: int) -> None:
     assert sum(n > 0 for n in done) > len(seeds) // 3
 
 
-def test_seeds_at_which_an_unknown_precision_was_taken_for_none() -> None:
-    """A logarithm of one score's softmax, and a hyperbolic tangent of 0."""
-    assert compared(trial_of(506, "Gemm"))
-    assert compared(trial_of(678))
+LAYERS = {
+    "logarithm of one score's softmax": (
+        [helper.make_node("LogSoftmax", ["x"], ["y"], axis=-1)], (2, 1), (2, 1), {},
+    ),
+    "hyperbolic tangent of 0": (
+        [helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=3, direction="forward")],
+        (3, 2, 1), (3, 1, 2, 3),
+        {"w": RNG.normal(size=(1, 3, 1)), "r": RNG.normal(size=(1, 3, 3))},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_an_unknown_precision_is_not_taken_for_none(layer: str) -> None:
+    nodes, shape, made, weights = LAYERS[layer]
+    kind = TensorProto.FLOAT16
+    given, found = (
+        helper.make_tensor_value_info(n, kind, s) for n, s in (("x", shape), ("y", made))
+    )
+    stored = [numpy_helper.from_array(v.astype(np.float16), n) for n, v in weights.items()]
+    graph = helper.make_graph(nodes, "layer", [given], [found], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    low = {"x": np.zeros(shape)}
+    assert compared(Trial(model, PRESETS["fp16"], low, {"x": low["x"] + 1.0}, 0))

@@ -228,7 +228,7 @@ def test_what_jumps_is_off_by_no_more_than_it_can_be(
             helper.make_node("Gather", ["t", "k"], ["y"]),
         ],
     }
-    axis = {} if op == "Sign" else {"axis": 1}
+    axis: dict[str, Any] = {} if op == "Sign" else {"axis": 1}
     nodes = [
         helper.make_node("Gemm", ["x", "w"], ["z"]),
         *jump.get(op, [helper.make_node(op, ["z"], ["y"], **axis)]),
