@@ -112,7 +112,9 @@ def folders(zoo: Path, only: str | None = None) -> tuple[Path, ...]:
     """The entries of a zoo, by name. Raises ModelError if there is none, or none of that name."""
     found = tuple(sorted(header.parent for header in zoo.glob(f"*/{HEADER}")))
     if not found:
-        raise ModelError(f"{zoo} is no zoo: none of its folders holds {HEADER}")
+        raise ModelError(
+            f"{zoo} is no zoo: none of its folders holds {HEADER}; one entry is --only NAME"
+        )
     chosen = tuple(f for f in found if only in (None, f.name))
     if not chosen:
         raise ModelError(f"{zoo} has no entry '{only}'; it has {', '.join(f.name for f in found)}")

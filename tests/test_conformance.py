@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def test_no_claimed_case_fails(findings: tuple[Finding, ...]) -> None:
 
 def test_as_many_cases_pass_as_did_before(findings: tuple[Finding, ...]) -> None:
     assert sum(f.outcome is Outcome.PASSED for f in findings) >= FLOOR
+
+
+@pytest.mark.parametrize("page", ["docs/models.md", "CHANGELOG.md"])
+def test_the_number_that_is_told_is_the_number_that_passes(page: str) -> None:
+    text = (Path(__file__).parent.parent / page).read_text(encoding="utf-8")
+    assert re.search(rf"\b{FLOOR} of (its|the) {len(tuple(suite()))} cases", text), (
+        f"{page} tells another number of ONNX's cases than the {FLOOR} that pass"
+    )
 
 
 def test_exclusions_name_cases_of_the_suite() -> None:
