@@ -174,6 +174,9 @@ SIGNS = {(lemma.name, 0) for lemma in reading.LEMMAS}  # checked on the numbers,
 IDLE = SIGNS | {
     ("secant-step", 0),  # signs that follow from the rest, written down for people
     ("any-order-linear", 2),  # what the inductive steps ask for
+    ("computed-term", 2),  # n·u < 1 follows from n·u·(1 + g) ≤ g
+    ("range-around", 2),
+    ("range-around", 3),  # over the reals nothing overflows
 }
 
 
