@@ -371,24 +371,6 @@ def test_what_has_no_meaning_is_refused_by_name(example: Example, why: str) -> N
         checked(example)
 
 
-@pytest.mark.parametrize("kind", [TensorProto.INT2, TensorProto.UINT2])
-def test_narrower_stored_types_are_refused_by_name(kind: int, tmp_path: Any) -> None:
-    zero = helper.make_tensor("z", kind, (), [0])
-    graph = helper.make_graph(
-        [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", FLOAT, (2,))],
-        [helper.make_tensor_value_info("y", kind, (2,))],
-        [numpy_helper.from_array(np.array(0.1, np.float32), "s"), zero],
-    )
-    path = tmp_path / "narrow.onnx"
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path
-    )
-    with pytest.raises(UnsupportedModel, match=r"'y' of node .* has the element type"):
-        load(path)
-
-
 def qgemm(path: Any, inputs: Sequence[str], **attributes: Any) -> Any:
     """onnxruntime's own operator on a uint8 input."""
     stored = {

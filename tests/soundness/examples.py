@@ -155,6 +155,7 @@ def every_example() -> dict[str, list[Example]]:
         found[name] += [c for c in found[op] if name == "Slice" or "mode" in c.nodes[0][3]]
     for op in ("Narrow", "Truncate"):
         found[op] += [c for c in found["Cast"] if "to" in c.nodes[0][3]]
+    found["Cast"].sort(key=lambda c: " to type " in c.name)  # to few bits, last
     found["Lookup"] += [c for c in found["Gather"] if c.nodes[0][0] in ("Cast", "ArgMax")]
     for op in ("Add", "Sub", "Mul"):
         found[f"Whole{op}"] += sorted(found[op], key=lambda c: not c.name.startswith("Whole"))

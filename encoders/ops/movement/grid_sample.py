@@ -186,6 +186,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        formulas=2,  # of its weights
         work=lambda site: site.outputs[0].size * 4 ** len(alongs(site)),
         dtypes=_TYPES,
     ).reading("align_corners", "mode", "padding_mode"),
