@@ -338,7 +338,7 @@ CHOICES = (
     example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
     *(
         Example(
-            f"Cast to type {code} and back",
+            f"Narrow to type {code} and back",
             (("Cast", "x", "h", {"to": code}), ("Cast", "h", "y", {"to": 1})),
             {"x": (3, 4)},
             lo=-most,
@@ -466,7 +466,7 @@ UNLIKE = (
     "Pad constant",
     "ConvTranspose groups",
     "Cast down and up",
-    *(f"Cast to type {code} and back" for code in (17, 18, 19, 20)),
+    *(f"Narrow to type {code} and back" for code in (17, 18, 19, 20)),
 )  # what the reference cannot do
 
 every_example = pytest.mark.parametrize("case", EVERY, ids=lambda c: c.name)
