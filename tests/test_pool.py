@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
+from refine import bound
 from refine.bounds.batch import Batches
 from refine.bounds.network import InputBox, network_bounds
 from refine.bounds.problem import Network
@@ -107,6 +109,15 @@ def test_without_a_scheduler_one_sentence_says_so(monkeypatch: pytest.MonkeyPatc
         Cluster("tcp://127.0.0.1:9").sharing(None),
     ):
         pass
+
+
+def test_a_cluster_is_asked_of_its_library_even_where_nothing_is_to_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    model = small_models.mlp(tmp_path / "m.onnx", widths=(2, 3, 1))
+    with pytest.raises(ModelError, match="--cluster needs the library distributed"):
+        bound(model, (-1, 1), cluster="127.0.0.1:9", no_search=True, conform=False)
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,10 @@ class Cluster:
 
 
 def pool_of(workers: int, cluster: str | None) -> Pool:
-    """The workers of a cluster, if one is named, or so many on this machine."""
+    """The workers of a cluster, if one is named, or so many on this machine. Raises ModelError
+    where the library that a cluster needs is not here, whether or not there is work to share."""
     if cluster is not None:
+        _library()
         return Cluster(cluster)
     return Processes(workers) if workers > 1 else Here()
 
