@@ -12,7 +12,7 @@ ones, terms, ranges, functionals) is the argument: see `forward` and `backward`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeVar
@@ -212,6 +212,34 @@ def forward(
     for step in program.steps:
         values.update(zip(step.writes, transform(step, values), strict=True))
     return values
+
+
+def on_demand(
+    program: Program,
+    tensor: str,
+    known: dict[str, T],
+    *,
+    parts: Callable[[Step], Sequence[str]],
+    made: Callable[[str, Step | None], T],
+) -> T:
+    """The value of one tensor, for which no others are worked out than it hangs on.
+
+    `parts(step)` says of which of the tensors that the step reads values are wanted before its own,
+    and `made(tensor, step)` gives that, step None where no step writes the tensor. All are entered
+    into `known`, each once, and what is there is taken from there.
+    """
+    waiting = [tensor]
+    while waiting:
+        name = waiting[-1]
+        step = program.writers.get(name)
+        missing = [] if step is None else [t for t in parts(step) if t not in known]
+        if missing:
+            waiting += missing
+            continue
+        waiting.pop()
+        if name not in known:
+            known[name] = made(name, step)
+    return known[tensor]
 
 
 class Backward(Protocol[Arrived]):

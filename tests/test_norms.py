@@ -204,6 +204,30 @@ def test_sums_of_many_terms_are_off_by_all_of_their_roundings(total: str, tmp_pa
     assert np.all(np.array(off) <= bound)
 
 
+@pytest.mark.parametrize(("added", "times"), [("s{}", 41), ("s0", 1100)])
+def test_sums_below_a_root_are_asked_of_their_parts_once(
+    added: str, times: int, tmp_path: Path
+) -> None:
+    """However long a chain of sums is, and however often each adds the one before to itself."""
+    chain = [
+        helper.make_node("Add", [f"s{i}", added.format(i)], [f"s{i + 1}"]) for i in range(times)
+    ]
+    root = helper.make_node("Sqrt", [f"s{times}"], ["y"])
+    path = save(
+        tmp_path / "m.onnx", [squared("Mul", "x", "s0"), *chain, root], {"x": [2]}, {"y": [2]}
+    )
+    graph = load(path)
+    box = InputBox({"x": Interval(np.full(2, -1.0), np.full(2, 2.0))}, {"x": np.zeros(2)})
+    bound = network_bounds(graph, box, SEQUENTIAL, backward=False).errors["y"]
+    x = np.array([1e-3, 1.9], np.float32)
+    real = evaluate_exact(graph, {"x": x}, Balls())["y"].reshape(-1)
+    run = emulate(graph, {"x": x[np.newaxis]}, SEQUENTIAL)["y"].reshape(-1)
+    off = [abs(float((r - float(c)).mid())) for r, c in zip(real, run, strict=True)]
+    assert max(off) > 0.0
+    assert np.all(np.array(off) <= bound)
+    assert np.all(np.isfinite(bound))
+
+
 @pytest.mark.parametrize("how", ["Add", "Concat"])
 def test_stored_numbers_below_a_root_are_off_by_what_the_format_of_weights_costs(
     how: str, tmp_path: Path

@@ -16,7 +16,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import executed_range
-from encoders.program import Step
+from encoders.program import Step, on_demand
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps
 
@@ -66,18 +66,11 @@ def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
 
 def _known(maps: Maps, tensor: str, contract: RuntimeContract) -> Interval:
     """What the run-time numbers of a tensor are between. Each is worked out once."""
-    waiting, known = [tensor], maps.held
-    while waiting:
-        name = waiting[-1]
-        step = maps.program.writers.get(name)
-        missing = [] if step is None else [t for t in step.reads if t not in known]
-        if missing:
-            waiting += missing
-            continue
-        waiting.pop()
-        if name not in known:
-            known[name] = _found(maps, name, step, contract)
-    return known[tensor]
+
+    def found(name: str, step: Step | None) -> Interval:
+        return _found(maps, name, step, contract)
+
+    return on_demand(maps.program, tensor, maps.held, parts=lambda step: step.reads, made=found)
 
 
 def _found(maps: Maps, name: str, step: Step | None, contract: RuntimeContract) -> Interval:

@@ -7,7 +7,7 @@ squared, which is 1-Lipschitz, and the roundings on the way are relative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -19,7 +19,7 @@ from encoders.lemmas.operations import COMPUTED_ROOT
 from encoders.lemmas.rows import NORM
 from encoders.numbers.enclosure import BoolArray, FloatArray, add_down, add_up
 from encoders.operator import DifferenceMap, Moved
-from encoders.program import Step
+from encoders.program import Step, on_demand
 from encoders.relaxing import DifferenceCarry
 from encoders.rounding.norms import root_of_squares
 from encoders.rounding.rounding_bounds import Rounder, rounder
@@ -36,7 +36,7 @@ class _Squares:
     what roundings of the squares and of the sum are off by in all.
 
     Each square goes through at most `times` roundings, of `operations` per element, all of `r`;
-    +∞ where that is not known.
+    +∞ where that is not known, or more than can be counted.
     """
 
     moved: Radius
@@ -53,7 +53,12 @@ def with_norm(
     absorbs = step.operator.absorbs
     if absorbs is None or absorbs.by is not Absorption.ROOT:
         return mapped
-    found = _squares_of(maps, step.reads[0], contract)
+    known: dict[str, _Squares | None] = {}
+
+    def made(tensor: str, writer: Step | None) -> _Squares | None:
+        return _squares_of(maps, tensor, writer, known, contract)
+
+    found = on_demand(maps.program, step.reads[0], known, parts=_added_up, made=made)
     if found is None:
         return mapped
     maps.together[step.name] = _norm(maps, step.reads[0], found)
@@ -73,16 +78,22 @@ def _norm(maps: Maps, tensor: str, found: _Squares) -> Radius:
         low=np.maximum(add_down(least, -moved.bound), 0.0),
         floor=np.zeros(near.shape),
     )
-    if found.times < np.inf and not found.r.exact:
+    if max(found.times, found.operations) < np.inf and not found.r.exact:
         most = add_up(_root_up(total.hi), moved.bound)
         times, operations = int(found.times), int(found.operations)
         rounded = rounded.and_also(root_of_squares(found.r, times, most, operations=operations))
     return moved + rounded
 
 
-def _squares_of(maps: Maps, tensor: str, contract: RuntimeContract) -> _Squares | None:
-    """What is known of a tensor as a sum of squares, of which none comes out negative."""
-    step = maps.program.writers.get(tensor)
+def _squares_of(
+    maps: Maps,
+    tensor: str,
+    step: Step | None,
+    known: Mapping[str, _Squares | None],
+    contract: RuntimeContract,
+) -> _Squares | None:
+    """What is known of a tensor, which a step writes, as a sum of squares, of which none comes out
+    negative."""
     if step is None or step.name not in maps.local or tensor != step.output:
         return None
     here = contract_at(step.running, contract)
@@ -93,16 +104,20 @@ def _squares_of(maps: Maps, tensor: str, contract: RuntimeContract) -> _Squares 
             return None
         given = maps.radii[step.reads[0]]
         return _Squares(given.times(given.bound), local, times, 1.0, r)
+    parts = [part for t in _added_up(step) if (part := known[t]) is not None]
+    if not parts or len(parts) < len(step.reads) or _below_zero(step):
+        return None
+    moved, rounded = (_through(maps, step, radii) for radii in zip(*_both(parts), strict=True))
     summands = step.operator.summands
-    if not (summands or step.operator.movement) or _below_zero(step):
-        return None
-    parts = [_squares_of(maps, t, contract) for t in step.reads]
-    known = [part for part in parts if part is not None]
-    if not known or len(known) < len(parts):
-        return None
-    moved, rounded = (_through(maps, step, radii) for radii in zip(*_both(known), strict=True))
     terms = summands(step.site) if summands else 0
-    return _counted(_Squares(moved, rounded + local, 0.0, 0.0, r), step, known, here, terms=terms)
+    return _counted(_Squares(moved, rounded + local, 0.0, 0.0, r), step, parts, here, terms=terms)
+
+
+def _added_up(step: Step) -> Sequence[str]:
+    """What a step adds up, or moves, if that is all that it does."""
+    operator = step.operator
+    sums = operator.squares is None and (operator.summands or operator.movement)
+    return step.reads if sums else ()
 
 
 def _both(parts: Sequence[_Squares]) -> list[tuple[Radius, Radius]]:
