@@ -13,6 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.replay import NotReplayed, replay_on_onnxruntime
 from onnx_import.graph import Array, Graph
+from onnx_import.tensors import code_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _with_every_output(model: Path, graph: Graph) -> bytes:
     for node in proto.graph.node:
         for tensor in node.output:
             if tensor and tensor not in present and tensor in graph.types:
-                kind = onnx.helper.np_dtype_to_tensor_dtype(graph.types[tensor].dtype.numpy)
+                kind = code_of(graph.types[tensor].dtype)
                 proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
                 present.add(tensor)
     whole: bytes = proto.SerializeToString()

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from gpu_check.runtimes.runtimes import OnnxRuntime, OnnxRuntimeOptions, onnxruntime_version
 from onnx_import.graph import Array, Graph, Node, TensorType
+from onnx_import.tensors import code_of
 
 Run = Callable[[Mapping[str, Array]], Array]
 
@@ -86,8 +87,7 @@ def one_node_model(graph: Graph, node: Node, constants: Mapping[str, Array]) -> 
 
 
 def _value_info(tensor: str, kind: TensorType) -> onnx.ValueInfoProto:
-    dtype = helper.np_dtype_to_tensor_dtype(kind.dtype.numpy)
-    return helper.make_tensor_value_info(tensor, dtype, kind.shape)
+    return helper.make_tensor_value_info(tensor, code_of(kind.dtype), kind.shape)
 
 
 def varying_constants(graph: Graph) -> frozenset[str]:

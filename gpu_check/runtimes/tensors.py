@@ -14,6 +14,7 @@ from onnx import helper
 from gpu_check.runtimes.kernels import Kernels, OnnxKernels, varying_constants
 from gpu_check.runtimes.runtimes import OnnxRuntime, OnnxRuntimeOptions
 from onnx_import.graph import Array, DType, Graph
+from onnx_import.tensors import code_of
 
 
 class Machine(Protocol):
@@ -66,8 +67,7 @@ class OnnxMachine:
             for tensor in written:
                 kind = self.graph.types.get(tensor)
                 if tensor not in shown and kind is not None and comparable(kind.dtype):
-                    element = helper.np_dtype_to_tensor_dtype(kind.dtype.numpy)
-                    info = helper.make_tensor_value_info(tensor, element, None)
+                    info = helper.make_tensor_value_info(tensor, code_of(kind.dtype), None)
                     model.graph.output.append(info)
         return OnnxRuntime(model.SerializeToString(), self.options)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
+from onnx_import.graph import DType
 from onnx_import.passes.body import Body
+from onnx_import.tensors import code_of
 
 
 def is_nan(body: Body) -> None:
@@ -48,8 +50,7 @@ def hardmax(body: Body) -> None:
     along = [1] * len(shape)
     along[axis] = shape[axis]
     same = body.add("Equal", place, body.store(np.arange(shape[axis]).reshape(along)))
-    kind = body.types[x].dtype.numpy
-    body.add("Cast", same, to=_CODES[kind.name])
+    body.add("Cast", same, to=code_of(body.types[x].dtype))
 
 
 def shrink(body: Body) -> None:
@@ -70,10 +71,8 @@ def shrink(body: Body) -> None:
 def of_integers(body: Body) -> None:
     """A comparison of integers or truth values as one of the float64 numbers that they are."""
     if not body.types[body.node.inputs[0]].dtype.is_float:
-        wide = [body.add("Cast", t, to=_CODES["float64"]) for t in body.node.inputs]
+        wide = [body.add("Cast", t, to=code_of(DType.FLOAT64)) for t in body.node.inputs]
         body.add(body.node.op, *wide)
 
 
 _SHRINK = (("lambd", 0.5), ("bias", 0.0))
-_FLOAT32 = 1  # onnx.TensorProto.FLOAT
-_CODES = {"float32": _FLOAT32, "float16": 10, "float64": 11, "bfloat16": 16}

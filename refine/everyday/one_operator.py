@@ -10,6 +10,7 @@ from onnx import helper
 
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType
+from onnx_import.tensors import code_of
 
 _OPSET = 22
 _LETTERS = "ABCDEFGHIJ"
@@ -43,7 +44,7 @@ def operator_model(
     try:
         node = helper.make_node(op, inputs, outputs, op)
         node.attribute.extend(helper.make_attribute(*_attribute(a)) for a in attributes)
-        code = helper.np_dtype_to_tensor_dtype(kinds[dtype].numpy)
+        code = code_of(kinds[dtype])
         given = [
             helper.make_tensor_value_info(name, code, size)
             for name, size in zip(inputs, sizes, strict=True)
