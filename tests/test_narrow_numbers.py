@@ -42,13 +42,14 @@ def saved(
     made: int = TensorProto.FLOAT,
     size: int | None = None,
     stored: Sequence[TensorProto] = (),
+    opset: int = 23,
 ) -> str:
     kinds = ((("x", given),), (("y", made),))
     inputs, outputs = (
         [helper.make_tensor_value_info(t, kind, [size]) for t, kind in values] for values in kinds
     )
     graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=11)
     onnx.save(model, path)
     return str(path)
 
@@ -179,6 +180,19 @@ def test_casts_to_few_bits_cover_truncation_and_rounding(tmp_path: Path, name: s
     np.testing.assert_array_equal(got, np.trunc(x))
     outside = bound(str(path), f"x={low}..{high + 1.5}", search=0.01)
     assert outside.bound == np.inf
+
+
+AT_ENDS = {"int4": (7.5, -8.5), "uint4": (15.5, -0.5), "int2": (1.5, -2.5), "uint2": (3.5, -0.5)}
+
+
+@pytest.mark.parametrize(("name", "x"), [(name, x) for name, both in AT_ENDS.items() for x in both])
+def test_no_bound_where_rounding_leaves_few_bits(tmp_path: Path, name: str, x: float) -> None:
+    """ONNX's truncation stays in the type, and onnxruntime's nearest integer is the next one, which
+    wraps around."""
+    path = saved(tmp_path / "m.onnx", casts(getattr(TensorProto, name.upper())), size=1, opset=25)
+    assert abs(ran(path, np.array([x], np.float32))[0] - np.trunc(x)) > 1
+    assert bound(path, f"x={x}..{x}", contract="ort-cpu", search=0.01).bound == np.inf
+    assert bound(path, f"x={x * 0.95}..{x * 0.95}", search=0.01).bound == 1.0
 
 
 def test_their_rounding_is_not_differentiated_in_silence(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.quantizing import nearest_integers
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
 from encoders.relaxations.steps import LEMMAS, jumping, read_jump, step_differences, step_values
 from encoders.rounding.rounding_bounds import rounder
@@ -85,6 +86,16 @@ def _leaves(site: Site, x: Interval) -> BoolArray:
     return beyond & site.outputs[0].dtype.is_narrow
 
 
+def _integers(site: Site, x: Interval) -> Interval:
+    """Where the integer is that a runtime makes: cut off, of types of less than eight bits also the
+    nearest one."""
+    cut = x.move(np.trunc)
+    if not (site.type_of(0).dtype.is_float and site.outputs[0].dtype.is_narrow):
+        return cut
+    near = nearest_integers(x)
+    return Interval(np.minimum(cut.lo, near.lo), np.maximum(cut.hi, near.hi))
+
+
 def runtime(
     site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, ...]:
@@ -125,7 +136,7 @@ def rounding(
 ) -> RoundingBound:
     (x,), source = inputs, site.type_of(0)
     least, most = _limits(site)
-    whole = x.move(np.trunc)
+    whole = _integers(site, x)
     low, high = float(np.min(whole.lo)), float(np.max(whole.hi))
     radius = exactly_zero(EXACT, x.shape)
     if source.dtype.is_float:
