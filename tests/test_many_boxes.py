@@ -322,7 +322,7 @@ def test_which_boxes_meet_limits_is_decided_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     ends = [0.5, 0.25, float(np.nextafter(0.25, 1)), 0.0, -0.5]
     exact = [Fraction(1, 3), Fraction(1, 4), Fraction(0), Fraction(-1, 2)]
-    boxes = []
+    boxes, every, met = [], list[Conjunction](), list[list[bool]]()
     for _ in range(60):
         low, high = np.sort(rng.choice(ends, (2, 1, 3)), axis=0)
         boxes.append(InputBox({graph.inputs[0]: Interval(low, high)}, {}))
@@ -333,6 +333,8 @@ def test_which_boxes_meet_limits_is_decided_exactly(tmp_path: Path) -> None:
             sides = (exact[lo] if rng.random() < 0.7 else None, exact[hi])
             limits[i] = Half(*sides, bool(rng.random() < 0.5), bool(rng.random() < 0.5))
         unsafe = (Conjunction(limits, ()),)
+        every += unsafe
+        met.append([])
         for box in boxes:
             x = box.values[graph.inputs[0]]
             there = all(
@@ -344,6 +346,8 @@ def test_which_boxes_meet_limits_is_decided_exactly(tmp_path: Path) -> None:
             decided = limits_of(unsafe, [box], graph)
             assert decided.met.tolist() == [[there]]
             assert [radius.largest for radius in decided.why_not(0)] == [0.0] * (not there)
+            met[-1].append(there)
+    assert limits_of(every, boxes, graph).met.tolist() == met
 
 
 @pytest.mark.parametrize(

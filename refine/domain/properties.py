@@ -11,11 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
-from encoders.numbers.formats import FloatFormat
+import numpy as np
+import numpy.typing as npt
+
+from encoders.numbers.enclosure import BoolArray, FloatArray
+from encoders.numbers.formats import BINARY64, FloatFormat, round_down, round_up
 from onnx_import.graph import Graph
 from refine.common.exact import Bounds, DomainError, inward, received_ends
 from refine.domain.box import element_formats
@@ -72,11 +76,47 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Sides:
+    """The sides of limits, of each: which element it is `at`, whether it is the `least` that is
+    asked for or the most that is allowed, a float64 `end` that is no further in than it is, and
+    whether that is kept `apart` from: as is a number beside a limit that float64 does not hold."""
+
+    at: npt.NDArray[np.intp]
+    least: BoolArray
+    end: FloatArray
+    apart: BoolArray
+
+
+@dataclass(frozen=True)
 class Conjunction:
     """Inputs within `limits`, by the element's index, for which all rows hold of the outputs."""
 
     limits: Mapping[int, Half]
     rows: tuple[Row, ...]
+
+    @cached_property
+    def emptied(self) -> Half | None:
+        """A limit between whose sides nothing lies, if there is one."""
+        return next(filter(is_empty, self.limits.values()), None)
+
+    @cached_property
+    def sides(self) -> Sides:
+        """Those of its limits."""
+        found: list[tuple[int, bool, float, bool]] = []
+        for i, half in self.limits.items():
+            if half.lo is not None:
+                down = round_down(half.lo, BINARY64)
+                found.append((i, True, down, half.lo_open or down < half.lo))
+            if half.hi is not None:
+                up = round_up(half.hi, BINARY64)
+                found.append((i, False, up, half.hi_open or half.hi < up))
+        at, least, end, apart = zip(*found, strict=True) if found else ((), (), (), ())
+        return Sides(
+            np.array(at, np.intp),
+            np.array(least, np.bool_),
+            np.array(end, np.float64),
+            np.array(apart, np.bool_),
+        )
 
     def __str__(self) -> str:
         """Its rows, joined."""

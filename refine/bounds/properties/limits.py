@@ -6,7 +6,7 @@ both where the least that one of them asks for is beyond the most that one of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,11 +16,10 @@ import numpy.typing as npt
 from encoders.lemmas.claims import UNMET
 from encoders.lemmas.kernel import Radius, apply, exactly, known_at
 from encoders.numbers.enclosure import BoolArray, FloatArray
-from encoders.numbers.formats import BINARY64, round_down, round_up
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox
 from refine.domain.properties import Conjunction
-from refine.domain.vnnlib import Half, is_empty
+from refine.domain.vnnlib import Half
 
 
 @dataclass(frozen=True)
@@ -53,37 +52,24 @@ def limits_of(unsafe: Sequence[Conjunction], boxes: Sequence[InputBox], graph: G
     shape = len(unsafe), len(boxes)
     least, most, opened = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     found, parts = np.zeros(shape, np.bool_), list[tuple[npt.NDArray[np.intp], Radius]]()
+    every = np.arange(len(boxes))
     for k, part in enumerate(unsafe):
-        none = next((half for half in part.limits.values() if is_empty(half)), None)
+        none, sides = part.emptied, part.sides
         if none is not None:
-            row = np.arange(len(boxes)) + k * len(boxes)
-            parts.append((row, _empty(none).on((len(boxes),))))
-            continue
-        for i, half in part.limits.items():
-            for from_, upto, away in _sides(half, lo[:, i], hi[:, i]):
-                here = (upto <= from_) if away else (upto < from_)
-                least[k] = np.where(here, from_, least[k])
-                most[k] = np.where(here, upto, most[k])
-                opened[k] = np.where(here, float(away), opened[k])
-                found[k] |= here
+            parts.append((every + k * len(boxes), _empty(none).on((len(boxes),))))
+        elif len(sides.at):
+            from_ = np.where(sides.least, sides.end, lo[:, sides.at])
+            upto = np.where(sides.least, hi[:, sides.at], sides.end)
+            beyond = np.where(sides.apart, upto <= from_, upto < from_)
+            one = len(sides.at) - 1 - np.argmax(beyond[:, ::-1], axis=1)
+            found[k] = beyond[every, one]
+            least[k], most[k] = from_[every, one], upto[every, one]
+            opened[k] = sides.apart[one]
     places = np.flatnonzero(found)
     if len(places):
         low, high, apart = (a.reshape(-1)[places] for a in (least, most, opened))
         parts.append((places, apply(UNMET, least=low, upto=high, open=apart)))
     return Limits(known_at(shape, parts))
-
-
-def _sides(
-    half: Half, lo: FloatArray, hi: FloatArray
-) -> Iterator[tuple[FloatArray, FloatArray, bool]]:
-    """What is asked for at least and at most by a limit and an end of the boxes, and whether one of
-    both is kept away from: as is a number beside a limit that float64 does not hold."""
-    if half.lo is not None:
-        down = round_down(half.lo, BINARY64)
-        yield np.asarray(down), hi, half.lo_open or down < half.lo
-    if half.hi is not None:
-        up = round_up(half.hi, BINARY64)
-        yield lo, np.asarray(up), half.hi_open or half.hi < up
 
 
 def _empty(half: Half) -> Radius:
