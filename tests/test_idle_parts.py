@@ -16,6 +16,7 @@ from given_radii import off_by
 from encoders.arithmetic.exact_fields import Rationals
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import SEQUENTIAL
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import Interval
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
@@ -31,8 +32,8 @@ from refine.proof.input_splitting import Split, part_of, split_box
 
 
 @dataclass(frozen=True)
-class Stubborn:
-    """A network whose bound no halving lowers, but effort does."""
+class Told:
+    """A network of whose bounds something else is told than what they are."""
 
     graph: Graph
     contract: RuntimeContract
@@ -47,8 +48,22 @@ class Stubborn:
         branching: Branching | None = None,
     ) -> NetworkBounds:
         found = network_bounds(self.graph, box, self.contract)
-        size = 0.5 if branching is None else 0.25
-        return replace(found, radii={t: off_by(np.full((1, 2), size)) for t in found.radii})
+        return self.told(found, box, hard=branching is not None)
+
+    def told(self, found: NetworkBounds, box: InputBox, *, hard: bool) -> NetworkBounds:
+        """What is told in place of what was found over a box, `hard`: with effort."""
+        raise NotImplementedError
+
+
+class Stubborn(Told):
+    """A network whose bound no halving lowers, but effort does."""
+
+    def told(self, found: NetworkBounds, box: InputBox, *, hard: bool) -> NetworkBounds:
+        return replace(found, radii=all_off_by(found, 0.25 if hard else 0.5))
+
+
+def all_off_by(found: NetworkBounds, size: float) -> dict[str, Radius]:
+    return {t: off_by(np.full((1, 2), size)) for t in found.radii}
 
 
 def whole_box(graph: Graph) -> InputBox:
@@ -103,30 +118,18 @@ def test_parts_bounded_with_effort_hold(deep: Graph, monkeypatch: pytest.MonkeyP
         assert np.all(np.abs(ran - real)[inside] <= part.errors["y"] * (1 + 1e-9))
 
 
-@dataclass(frozen=True)
-class Misled(Stubborn):
+class Misled(Told):
     """A network whose bound is the width of one element of its input, while another is blamed."""
 
-    single: bool = False
-
-    def bounds(
-        self,
-        box: InputBox,
-        backward: bool = True,
-        tick: Callable[[], None] = lambda: None,
-        known: Known | None = None,
-        branching: Branching | None = None,
-    ) -> NetworkBounds:
-        found = network_bounds(self.graph, box, self.contract)
+    def told(self, found: NetworkBounds, box: InputBox, *, hard: bool) -> NetworkBounds:
         ((name, x),) = box.values.items()
         size = float((x.hi - x.lo).reshape(-1)[1])
         blamed = np.array([1.0, 1e-9, 0.0]).reshape(x.shape)
-        radii = {t: off_by(np.full((1, 2), size)) for t in found.radii}
-        return replace(found, radii=radii, influence={name: blamed})
+        return replace(found, radii=all_off_by(found, size), influence={name: blamed})
 
 
 def test_an_element_that_is_blamed_too_little_has_its_turn(deep: Graph) -> None:
-    found = split(Misled(deep, SEQUENTIAL), 60.0, 0.9)
+    found = split(Misled(deep, SEQUENTIAL, single=False), 60.0, 0.9)
     assert all(float(np.max(e)) <= 0.9 for part in found.parts for e in part.errors.values())
     assert len(found.parts) <= 32
     assert covers(whole_box(deep), found.parts)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count, takewhile
 from typing import TypeAlias
 
@@ -73,10 +74,19 @@ class Part:
         """The numbers of the radii."""
         return {t: radius.bound for t, radius in self.radii.items()}
 
+    @cached_property
+    def place(self) -> Place | None:
+        """The input element most to blame whose range still has a number strictly inside; after
+        some halvings of one in a row the next one, for influence is a guess that may pass through 0
+        where what an element costs does not."""
+        last, times = self.halvings
+        found = _most_to_blame(self, last if times >= _IN_A_ROW else None)
+        return _most_to_blame(self, None) if found is None else found
+
     @property
     def splittable(self) -> bool:
         """Is there an input whose range can be halved?"""
-        return _place_to_split(self) is not None
+        return self.place is not None
 
 
 Around: TypeAlias = tuple[Problem, Known]
@@ -293,10 +303,9 @@ def _size(part: Part) -> float:
 
 def halved(part: Part) -> tuple[InputBox, InputBox] | None:
     """Two boxes that cover the part's box, or None if there is nothing to gain or to halve."""
-    place = _place_to_split(part)
-    if place is None:
+    if part.place is None:
         return None
-    name, index = place
+    name, index = part.place
     x = part.box.values[name]
     middle = 0.5 * x.lo[index] + 0.5 * x.hi[index]
     below, above = x.hi.copy(), x.lo.copy()
@@ -309,17 +318,8 @@ def halved(part: Part) -> tuple[InputBox, InputBox] | None:
 
 def _halvings(part: Part) -> tuple[Place | None, int]:
     """What `halved` halves of a part, and how often in a row it has been that."""
-    place, (last, times) = _place_to_split(part), part.halvings
-    return place, times + 1 if place == last else 1
-
-
-def _place_to_split(part: Part) -> Place | None:
-    """The input element most to blame whose range still has a number strictly inside; after some
-    halvings of one in a row the next one, for influence is a guess that may pass through 0 where
-    what an element costs does not."""
     last, times = part.halvings
-    found = _most_to_blame(part, last if times >= _IN_A_ROW else None)
-    return _most_to_blame(part, None) if found is None else found
+    return part.place, times + 1 if part.place == last else 1
 
 
 def _most_to_blame(part: Part, other_than: Place | None) -> Place | None:
