@@ -44,9 +44,11 @@ class Along:
     """Interpolation along one axis, for each of `points` places.
 
     `exact` are pixels (taps, points) and exact weights of them, 0 for a pixel that is nowhere;
-    `computed` the same as onnxruntime computes it.
+    `computed` the same as onnxruntime computes it. A place is `beyond` the pixel `before` it.
     """
 
+    before: Pixels
+    beyond: FloatArray
     exact: tuple[Pixels, npt.NDArray[np.object_]]
     computed: tuple[Pixels, Weights]
 
@@ -93,8 +95,8 @@ def _along(site: Site, given: Weights, length: int) -> Along:
     mode, padding, aligned = parts_of(site)
     taps = np.arange(0, 2) if mode == "linear" else np.arange(-1, 3)
     at = [coordinate(Fraction(float(n)), length, aligned) for n in given]
-    first = np.array([math.floor(x) for x in at], np.int64)
-    rest = [x - math.floor(x) for x in at]
+    whole = [math.floor(x) for x in at]
+    first, rest = np.array(whole, np.int64), [x - n for x, n in zip(at, whole, strict=True)]
     exact = np.array([_weights(mode, r, Fraction(1), _A) for r in rest], object).T
 
     one, half = np.asarray(1, given.dtype), np.asarray(2, given.dtype)
@@ -111,21 +113,19 @@ def _along(site: Site, given: Weights, length: int) -> Along:
     there = pixels(down.astype(np.int64) + taps[:, None], length, padding, aligned)
     exact[here == NOWHERE] = Fraction(0)
     computed = np.where(there == NOWHERE, np.zeros((), given.dtype), computed)
-    return Along((here, exact), (there, computed))
+    held = np.array([float(r) for r in rest])
+    return Along(first, held, (here, exact), (there, computed))
 
 
 def _around(site: Site, axis: int, unit: float) -> Around:
     """A weight is a function of the coordinate that is nowhere steeper than `_STEEP`; a coordinate
     this near to a pixel may end up on its other side."""
-    (mode, padding, aligned), lengths = parts_of(site), site.type_of(0).shape[2:]
-    length, given = lengths[axis], _columns(site)[axis]
-    _, exact = alongs(site)[axis].exact
-    at = [coordinate(Fraction(float(n)), length, aligned) for n in given]
-    first = np.array([math.floor(x) for x in at], np.int64)
-    low = np.array([float(x - math.floor(x)) for x in at])
-    reach = np.array([doubt(float(n), length, unit) for n in given]) + 4.0 * unit
+    (mode, padding, aligned), length = parts_of(site), site.type_of(0).shape[2 + axis]
+    along, given = alongs(site)[axis], _columns(site)[axis].astype(np.float64)
+    (_, exact), low = along.exact, along.beyond
+    reach = doubt(given, length, unit) + 4.0 * unit
     window = np.arange(-1, 3) if mode == "linear" else np.arange(-2, 4)
-    places = pixels(first + window[:, None], length, padding, aligned)
+    places = pixels(along.before + window[:, None], length, padding, aligned)
     sizes = np.zeros(places.shape)
     sizes[1:-1] = np.abs(exact.astype(np.float64)) * (1.0 + 2.0**-52)
     off = np.zeros(places.shape) + (_STEEP[mode] * reach + _LOOSE[mode] * unit)
@@ -142,7 +142,7 @@ def _weights(mode: str, r: T, one: T, a: T) -> tuple[T, ...]:
     return keys(r, a, one)  # type: ignore[type-var]
 
 
-def flat_index(site: Site, places: Pixels) -> Index:
+def _flat_index(site: Site, places: Pixels) -> Index:
     """Positions in the whole tensor, (…, *output), of pixels (…, points), in every channel; where
     there is none the first."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape
@@ -158,12 +158,14 @@ def spread(site: Site, points: npt.NDArray[S]) -> npt.NDArray[S]:
     return points.reshape(*points.shape[:-1], shape[0], 1, *shape[2:])
 
 
+@remembered
 def exact_terms(site: Site) -> tuple[Index, list[npt.NDArray[np.object_]]]:
     """Positions (terms, *output) of what each output adds up, and of each axis the exact weights
     (terms, batch, 1, *points)."""
     return _terms(site, [along.exact for along in alongs(site)])
 
 
+@remembered
 def computed_terms(site: Site) -> tuple[Index, list[Weights]]:
     """The same with the weights that a runtime computes."""
     return _terms(site, [along.computed for along in alongs(site)])
@@ -174,6 +176,14 @@ def _terms(
 ) -> tuple[Index, list[npt.NDArray[S]]]:
     weights = [_at(site, [w for _, w in parts], d) for d in range(len(parts))]
     return _positions(site, [places for places, _ in parts]), weights
+
+
+def held_products(index: Index, weights: Sequence[npt.NDArray[np.generic]]) -> FloatArray:
+    """(terms, *output) in float64: of each term the product of its weights along all axes."""
+    held = np.ones(index.shape)
+    for axis in weights:
+        held = held * axis.astype(np.float64)
+    return held
 
 
 def _choices(parts: Sequence[npt.NDArray[S]]) -> list[tuple[int, ...]]:
@@ -187,7 +197,7 @@ def _positions(site: Site, parts: Sequence[Pixels]) -> Index:
         flat([part[i] for part, i in zip(parts, each, strict=True)], lengths)
         for each in _choices(parts)
     ]
-    return flat_index(site, np.stack(places))
+    return _flat_index(site, np.stack(places))
 
 
 def _at(site: Site, parts: Sequence[npt.NDArray[S]], axis: int) -> npt.NDArray[S]:

@@ -21,7 +21,7 @@ from encoders.families.images.sampling import (
     alongs,
     computed_terms,
     exact_terms,
-    flat_index,
+    held_products,
     off_weights,
     parts_of,
     product_off,
@@ -38,7 +38,7 @@ from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.rounding.rounding_bounds import finish, rounder, stored_loss
 from onnx_import.graph import DType
-from onnx_import.passes.images.sampling import coordinate, flat, why_unread
+from onnx_import.passes.images.sampling import coordinate, why_unread
 
 _TYPES = (DType.FLOAT32, DType.FLOAT64)  # the format of coordinates is that of the data
 
@@ -94,30 +94,24 @@ def runtime(
     site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, ...]:
     """Axis by axis, the last first; where onnxruntime plans ahead, by products of weights."""
-    if parts_of(site) == ("linear", "zeros", False) and len(alongs(site)) == 2:
-        index, weights = computed_terms(site)
+    index, weights = computed_terms(site)
+    if parts_of(site) == ("linear", "zeros", False) and len(weights) == 2:
         pairs = [
             (_constant(site, arithmetic, y * x), moved(inputs[0], partial(picked, index=i)))
             for i, y, x in zip(index, *weights, strict=True)
         ]
         return (sum_of_products(arithmetic, contract, pairs),)
-    parts = [along.computed for along in alongs(site)]
-    lengths = site.type_of(0).shape[2:]
+    along = [along.computed[1] for along in alongs(site)]
+    reads = index.reshape(*(len(taps) for taps in along), *site.outputs[0].shape)
 
     def total(chosen: tuple[int, ...]) -> V:
-        axis = len(chosen)
-        if axis == len(parts):
-            place = flat([p[0][i] for p, i in zip(parts, chosen, strict=True)], lengths)
-            return moved(inputs[0], partial(picked, index=flat_index(site, place)))
-        weights = parts[axis][1]
-        return sum_of_products(
-            arithmetic,
-            contract,
-            [
-                (_constant(site, arithmetic, spread(site, w)), total((*chosen, i)))
-                for i, w in enumerate(weights)
-            ],
-        )
+        if len(chosen) == len(along):
+            return moved(inputs[0], partial(picked, index=reads[chosen]))
+        pairs = [
+            (_constant(site, arithmetic, spread(site, w)), total((*chosen, i)))
+            for i, w in enumerate(along[len(chosen)])
+        ]
+        return sum_of_products(arithmetic, contract, pairs)
 
     return (total(()),)
 
@@ -129,9 +123,7 @@ def _constant(site: Site, arithmetic: Arithmetic[V], weights: npt.NDArray[np.gen
 def _affine(site: Site) -> AffineMap:
     """The exact map; float64 holds every weight and product to a unit or two."""
     index, weights = exact_terms(site)
-    held = np.ones(index.shape)
-    for axis in weights:
-        held = held * axis.astype(np.float64)
+    held = held_products(index, weights)
     part = linear_part(action_of(site, index), held, 2.0**-51 * len(weights))
     return affine_map((part,), site.outputs[0].shape)
 
@@ -151,12 +143,8 @@ def rounding(
     if r.exact:
         return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
     index, weights = computed_terms(site)
-    held = np.ones(index.shape)
-    for axis in weights:
-        held = held * axis.astype(np.float64)
-    bound = product_rounding(
-        site, ProductSum(action_of(site, index), held, None), inputs, contract, runtime
-    )
+    terms = ProductSum(action_of(site, index), held_products(index, weights), None)
+    bound = product_rounding(site, terms, inputs, contract, runtime)
     unit = max(unit_of(site), r.relative)
     places, errors, sizes = off_weights(site, unit)
     if np.any(np.isinf(errors)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ NOWHERE = -1  # a pixel that is read as 0
 FARTHEST = 2**20  # from there on floats are too coarse to say which pixel is meant
 MOST = 2**18  # coordinates of a grid, each of which is looked at
 Pixels = npt.NDArray[np.int64]
+N = TypeVar("N", float, npt.NDArray[np.float64])
 
 
 def mode_of(given: object) -> str:
@@ -33,8 +35,8 @@ def coordinate(n: Fraction, length: int, aligned: bool) -> Fraction:
     return (n + 1) * (length - 1) / 2 if aligned else ((n + 1) * length - 1) / 2
 
 
-def doubt(n: float, length: int, unit: float) -> float:
-    """How far a coordinate may be from the exact one where each operation errs by `unit`: one of
+def doubt(n: N, length: int, unit: float) -> N:
+    """How far coordinates may be from exact ones where each operation errs by `unit`: one of
     n + 1, one of its product with the length, one more where 1 or a half is taken off."""
     return 2.0 * unit * (abs(n) + 1.0) * (length + 1.0)
 
