@@ -1,5 +1,5 @@
-/* Chains and trees of multiply-adds in binary32, or (with STEPS defined) the steps of
-   tensor cores: what encoders/arithmetic/numpy_arithmetic.py does, as loops that a compiler turns into vector
+/* Chains and trees of multiply-adds in binary32, or (with STEPS defined) the steps of tensor cores:
+   what encoders/arithmetic/numpy_arithmetic.py does, as loops that a compiler turns into vector
    instructions. fmaf rounds once; the separate form rounds twice, for which contraction must be off
    (-ffp-contract=off).
 
@@ -41,6 +41,20 @@ static inline float of_bits(int32_t bits)
     return v;
 }
 
+static inline int64_t long_bits_of(double v)
+{
+    int64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+static inline double of_long_bits(int64_t bits)
+{
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
 /* HALF and BRAIN: numbers of binary16 and of bfloat16, each held in a float. A product of two is
    exact (in bfloat16 but for what rounds to zero anyway), a sum may be rounded twice, for binary32
    has 2p + 2 bits, and a multiply-add is rounded to odd first. */
@@ -77,20 +91,6 @@ static inline float rounded(float v)
     const uint32_t bits = (uint32_t)bits_of(v);
     const uint32_t near = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
     return v != v ? v : of_bits((int32_t)near);
-}
-
-static inline int64_t long_bits_of(double v)
-{
-    int64_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return bits;
-}
-
-static inline double of_long_bits(int64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
 }
 
 /* In binary64, whose range holds every product. */
@@ -239,10 +239,7 @@ typedef int32_t Wholes __attribute__((vector_size(4 * LANES)));
 
 static inline double power(int32_t exponent)
 {
-    const int64_t bits = (int64_t)(exponent + 1023) << 52;
-    double v;
-    memcpy(&v, &bits, sizeof v);
-    return v;
+    return of_long_bits((int64_t)(exponent + 1023) << 52);
 }
 
 /* The exponent of a number other than zero, at least `least`, which is that of a normal number. */
@@ -255,11 +252,7 @@ static inline int32_t exponent_of(float v, int32_t least)
 /* Toward zero to binary32; the conversion of what is left is exact, or an infinity. */
 static inline float truncated(double v)
 {
-    int64_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    bits &= ~(((int64_t)1 << 29) - 1);
-    double normal;
-    memcpy(&normal, &bits, sizeof normal);
+    const double normal = of_long_bits(long_bits_of(v) & ~(((int64_t)1 << 29) - 1));
     const double subnormal = trunc(v * 0x1p149) * 0x1p-149;
     return (float)(fabs(v) < 0x1p-126 ? subnormal : normal);
 }

@@ -2,10 +2,9 @@
 where there is a C compiler.
 
 The bits are those of `NumpyArithmetic`, tens of times sooner; float16 and bfloat16 have chains and
-trees of their own. That the compiler and the processor
-do what the source says is not assumed: a library is used only if it agrees with `NumpyArithmetic`
-on sums full of midpoints, subnormal numbers, infinities and NaN. Libraries are kept in the user's
-cache directory.
+trees of their own. That the compiler and the processor do what the source says is not assumed: a
+library is used only if it agrees with `NumpyArithmetic` on sums full of midpoints, subnormal
+numbers, infinities and NaN. Libraries are kept in the user's cache directory.
 """
 
 from __future__ import annotations
