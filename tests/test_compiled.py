@@ -22,7 +22,7 @@ from encoders.contract.members import members
 from encoders.contract.orders import Lanes, Pairwise, Tree, merges_of
 from encoders.contract.presets import CUDA_TF32, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat, round_array
-from gpu_check.common.compiling import NoCompiler, compile_library, load_library
+from gpu_check.common.compiling import C, NoCompiler, compile_library, load_library
 from gpu_check.emulator import compiled
 from gpu_check.emulator.compiled import (
     CompiledArithmetic,
@@ -250,19 +250,34 @@ def test_wrong_bits_are_not_used(
     """A compiler that does not fuse, or that flushes or truncates otherwise, is found out."""
     text = compiled.SOURCE.read_text()
     assert right in text
-    (tmp_path / "wrong.c").write_text(text.replace(right, wrong))
-    flags = (*compiled._FLAGS, *compiled._subnormal_flags(contract), *compiled_for)
+    assert not is_used(text.replace(right, wrong), contract, compiled_for, tmp_path)
+
+
+@pytest.mark.parametrize("compiled_for", [(), ("-DHALF",), ("-DBRAIN",), ("-DSTEPS",)])
+@pytest.mark.parametrize("contract", [SEQUENTIAL, FLUSHING], ids=["kept", "flushed"])
+def test_right_bits_are_used(
+    contract: RuntimeContract, compiled_for: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What is found out above is the change, and not how these tests compile."""
+    assert is_used(compiled.SOURCE.read_text(), contract, compiled_for, tmp_path)
+
+
+def is_used(
+    text: str, contract: RuntimeContract, compiled_for: tuple[str, ...], folder: Path
+) -> bool:
+    """Does this source, compiled in less time than usual, have the emulator's bits?"""
+    (folder / "chain.c").write_text(text)
+    flags = (*compiled._FLAGS, *compiled._subnormal_flags(contract), *compiled_for, "-O1")
     held = {"-DHALF": BINARY16, "-DBRAIN": BFLOAT16}
     fmt = next((held[flag] for flag in compiled_for if flag in held), BINARY32)
     try:
-        compile_library(tmp_path / "wrong.c", ("cc", "gcc", "clang"), flags, tmp_path / "w.so")
+        compile_library(folder / "chain.c", C, flags, folder / "chain.so")
     except NoCompiler as missing:
         pytest.skip(str(missing))
-    library = load_library(tmp_path / "w.so")
+    library = load_library(folder / "chain.so")
     if "-DSTEPS" in compiled_for:
-        assert not steps_agree(CompiledSteps(library), contract)
-    else:
-        assert not agrees(CompiledChains(library, contract, fmt))
+        return steps_agree(CompiledSteps(library), contract)
+    return agrees(CompiledChains(library, contract, fmt))
 
 
 def test_without_a_compiler_numpy_emulates(
