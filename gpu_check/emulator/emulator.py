@@ -89,6 +89,13 @@ def truncates_constants(
 
     Raises OpenSchedule where the contract leaves open how the node is computed.
     """
+    return emulate_watched(step, values, contract)[1]
+
+
+def emulate_watched(
+    step: Step, values: Mapping[str, Carrier], contract: RuntimeContract
+) -> tuple[tuple[Carrier, ...], bool]:
+    """What `emulate_step` gives, and what `truncates_constants` says of it, worked out at once."""
     truncated_operands: list[bool] = []
 
     class Watching(NumpyArithmetic):
@@ -99,8 +106,8 @@ def truncates_constants(
                 truncated_operands.append(not np.array_equal(exact, near, equal_nan=True))
             return held
 
-    emulate_step(step, values, contract, Watching)
-    return any(truncated_operands)
+    computed = emulate_step(step, values, contract, Watching)
+    return computed, any(truncated_operands)
 
 
 def leaves_no_choice(step: Step, contract: RuntimeContract) -> bool:

@@ -21,7 +21,7 @@ from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, In
 from encoders.program import Program, Step, program_of
 from encoders.scheduling import contract_at
 from encoders.traits import Discontinuity
-from gpu_check.emulator.emulator import checked_input, emulate_step, truncates_constants
+from gpu_check.emulator.emulator import checked_input, emulate_watched
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
@@ -98,11 +98,11 @@ def _only_execution(
         if left < 0:
             break
         try:
-            computed = emulate_step(step, run, contract)
-            if truncates_constants(step, run, contract):
-                continue  # a runtime may have an attribute in float32 too, and both are allowed
+            computed, truncated = emulate_watched(step, run, contract)
         except (ValueError, UnsupportedModel):  # an order that is left open
             continue
+        if truncated:
+            continue  # a runtime may have an attribute in float32 too, and both are allowed
         enter(step.writes, computed)
     return found
 
