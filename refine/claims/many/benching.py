@@ -327,12 +327,12 @@ def run_list(
                 )
             have(number, row)
 
+    kept = [row for row in earlier if row.standing in _KEPT]
     shared = bench if bench.cluster is None else bench.anywhere()
     with bench.pool.sharing(shared) as submit:
         for number, instance in enumerate(instances, 1):
-            key = None if instance.wrong else bench.key(instance)
-            known = (r for r in earlier if key is not None and r.key == key and r.standing in _KEPT)
-            row = next(known, None)
+            key = bench.key(instance) if kept and not instance.wrong else None
+            row = next((r for r in kept if key is not None and r.key == key), None)
             if row is not None:
                 have(number, row)
                 continue
