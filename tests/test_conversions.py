@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,7 @@ from encoders.contract.contract import (
     Subnormals,
 )
 from encoders.contract.presets import CUDA_TF32, FP16, SEQUENTIAL
+from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import (
     BFLOAT16,
     BINARY16,
@@ -33,6 +35,7 @@ from gpu_check.emulator.emulator import leaves_no_choice
 from onnx_import import load
 from onnx_import.errors import ModelError
 from refine.api import check_model, diff_models
+from refine.bounds.network import InputBox, network_bounds
 from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.proof.cross_check import EVERYTHING, SAMPLE, Effort
@@ -297,3 +300,35 @@ def test_a_dequantised_weight_is_rounded_to_its_own_type_before_it_is_read_wider
     result = check_model(path, "1..1", "1e-9", FP16, Options(None, default_directory()))
     assert float(result.bounds["y"].max()) >= lost
     assert result.verdict is Verdict.VIOLATED
+
+
+RELATIONS = {
+    "Less": operator.lt,
+    "LessOrEqual": operator.le,
+    "Greater": operator.gt,
+    "GreaterOrEqual": operator.ge,
+    "Equal": operator.eq,
+}
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+@pytest.mark.parametrize("operands", Subnormals)
+def test_a_number_beside_itself_is_read_twice(
+    tmp_path: Path, name: str, operands: Subnormals
+) -> None:
+    """Each time anew where a contract leaves open what is read as zero."""
+    fmt = small_format(4, 4)
+    tiny = 2.0**fmt.emin
+    numbers = np.concatenate([-np.array([1.0, 2.5, 8.0]), np.arange(-8, 9.0), [8.0, 9.0]]) / 8
+    at = numbers * tiny
+    nodes = [helper.make_node(name, ["x", "x"], ["y"]), helper.make_node("IsNaN", ["x"], ["z"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [at.size]}, {"y": [at.size], "z": [at.size]}, {})
+    contract = replace(SEQUENTIAL, operands=operands, compute_format=fmt)
+    box = InputBox({"x": Interval(at, at)}, {"x": np.zeros(at.shape)})
+    found = network_bounds(load(path), box, contract).errors
+    for x, bound in zip(at.tolist(), found["y"].tolist(), strict=True):
+        reads = {Subnormals.KEEP: [x], Subnormals.FLUSH: [0.0 if abs(x) < tiny else x]}
+        each = reads.get(operands, [x, 0.0] if abs(x) < tiny else [x])
+        off = {RELATIONS[name](a, b) != RELATIONS[name](x, x) for a in each for b in each}
+        assert bound == float(True in off), (x, bound)
+    assert not np.any(found["z"]), "IsNaN reads its argument once"

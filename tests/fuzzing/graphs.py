@@ -457,7 +457,7 @@ def _shrink(b: Builder, op: str) -> None:
 
 @_recipe("Softmax", "LogSoftmax", "Hardmax")
 def _softmax(b: Builder, op: str) -> None:
-    x = b.tensor(lambda t: True, (b.n(1, 2), _length(b)))
+    x = b.tensor(lambda t: len(t) > 0, (b.n(1, 2), _length(b)))
     b.add(op, [x], b.pool[x], axis=b.n(-len(b.pool[x]), -1))
 
 

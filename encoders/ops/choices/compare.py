@@ -10,7 +10,7 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
 from encoders.arithmetic.values import Inputs, V
-from encoders.contract.contract import RuntimeContract
+from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero
 from encoders.lemmas.operations import JUMP
@@ -51,8 +51,9 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     ) -> tuple[V, ...]:
         return (arithmetic.compare(relation, *ordered(inputs)),)
 
-    def range_(site: Site, ranges: Sequence[Interval]) -> Interval:
-        if site.node.inputs[0] == site.node.inputs[1]:  # a number beside itself
+    def range_(site: Site, ranges: Sequence[Interval], alike: bool | None = None) -> Interval:
+        """Of truth values; of a number beside itself where both are `alike`."""
+        if _beside_itself(site) if alike is None else alike:
             truth = np.full(site.outputs[0].shape, float(relation is not Relation.LESS))
             return Interval(truth, truth)
         holds, fails = decided(relation, *_operands(site, ranges, swapped))
@@ -66,11 +67,15 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         return without_slope(range_(site, ranges), len(site.variable))
 
     def flips(
-        site: Site, ranges: Sequence[Interval], moved: Sequence[Radius], changed: Radius
+        site: Site,
+        ranges: Sequence[Interval],
+        moved: Sequence[Radius],
+        changed: Radius,
+        alike: bool | None = None,
     ) -> Radius:
         """1 where operands that move by so much may change the answer, if something `changed`."""
         hulls = [x.inflate(m.bound) for x, m in zip(ranges, moved, strict=True)]
-        held = range_(site, hulls)
+        held = range_(site, hulls, alike)
         return apply(JUMP, lo=held.lo, hi=held.hi, e=changed)
 
     def differences(
@@ -81,7 +86,9 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
-        """Operands read as zero, and stored ones that the compute format cannot hold."""
+        """Operands read as zero, and stored ones that the compute format cannot hold; one that is
+        compared with itself is read twice, each time anew where the contract leaves that open."""
+        alike = _beside_itself(site) and contract.operands is not Subnormals.EITHER
         r = _operand_rounder(site, contract)
         operands = _operands(site, inputs, False)
         lost = [r.operand_loss(x) for x in operands]
@@ -96,7 +103,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
             tiny = [_near_zero(x, r) if k == i else x for k, x in enumerate(operands)]
             for changed, held in ((lost[i], tiny), (stored[i], operands)):
                 if changed.largest > 0:
-                    found = found.or_else(flips(whole, held, moved, changed))
+                    found = found.or_else(flips(whole, held, moved, changed, alike))
         return RoundingBound(found)
 
     return Operator(
@@ -113,6 +120,12 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         absorbs=Absorbing(Absorption.COMPARED),
         likeness=Likeness(lower=None if relation is Relation.EQUAL else int(swapped)),
     )
+
+
+def _beside_itself(site: Site) -> bool:
+    """Is a tensor compared with itself?"""
+    first, second = site.node.inputs
+    return first == second
 
 
 def _near_zero(x: Interval, r: Rounder) -> Interval:
