@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import largest_output, save
+from measuring import largest_output, save, shown
 from rich.console import Console
 from rich.table import Table
 
@@ -95,16 +95,12 @@ def main() -> None:
             row = answered(given.folder, model)
             rows.append(row)
             print(json.dumps(row), flush=True)
-            table.add_row(*(_shown(row.get(c)) for c in COLUMNS))
+            table.add_row(*(shown(row.get(c)) for c in COLUMNS))
             if given.save is not None:
                 save(given.save, rows, limit=LIMIT)
     Console(width=170).print(table)
     finite = sum(np.isfinite(row.get("bound", np.inf)) for row in rows)
     print(f"{finite} of {len(rows)} with a finite bound")
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ def largest_output(path: Path, inputs: Mapping[str, np.ndarray]) -> float:
     return max(float(np.max(np.abs(y))) for y in arrays if y.dtype.kind == "f")
 
 
+def shown(value: object) -> str:
+    """A cell of a table: three digits of a number, nothing where a row has none."""
+    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows that a file keeps; none where there is no file."""
     if not path.exists():

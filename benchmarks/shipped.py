@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import MODELS, earlier, largest_output, save
+from measuring import MODELS, earlier, largest_output, save, shown
 from rich.console import Console
 from rich.table import Table
 
@@ -209,12 +209,8 @@ def main() -> None:
     for title in COLUMNS:
         table.add_column(title)
     for row in rows.values():
-        table.add_row(*(_shown(row.get(c)) for c in COLUMNS))
+        table.add_row(*(shown(row.get(c)) for c in COLUMNS))
     Console(width=170).print(table)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 if __name__ == "__main__":

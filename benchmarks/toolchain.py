@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import save
+from measuring import save, shown
 from rich.console import Console
 from rich.table import Table
 
@@ -149,7 +149,7 @@ def main() -> None:
         for row in pool.map(answered, [given.folder] * len(pairs), pairs):
             rows.append(row)
             print(json.dumps({k: v for k, v in row.items() if k != "culprit"}), flush=True)
-            table.add_row(*(_shown(row.get(c)) for c in COLUMNS))
+            table.add_row(*(shown(row.get(c)) for c in COLUMNS))
             if given.save:
                 save(given.save, rows, points=POINTS, limit=LIMIT)
     Console(width=170).print(table)
@@ -159,10 +159,6 @@ def main() -> None:
     print(f"{sum(bool(r.get('missed')) for r in broken)} of {len(broken)} broken ones verified")
     print(f"{sum(bool(r.get('culprit_named')) for r in broken)} of {len(broken)} culprits named")
     print(f"{sum(r['right'] is False for r in rows)} answers wrong")
-
-
-def _shown(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 if __name__ == "__main__":

@@ -185,9 +185,9 @@ def measured(kind: str) -> Iterator[dict[str, object]]:
             Request(loss="cross-entropy", wrt=",".join(COTANGENTS)),
             Request(loss="cross-entropy", wrt="W1,W2,W3", step="sgd", rate=RATE),
         ]
+        gradients = [request.gradient_of(graph) for request in asked]
         for point in points_of(weights, rng):
-            for request, contract in itertools.product(asked, CONTRACTS):
-                made = request.gradient_of(graph)
+            for made, contract in itertools.product(gradients, CONTRACTS):
                 for tensor, bound, error in bounds_at(made, point, folder, contract):
                     known = most.setdefault((contract, tensor), [0.0, 0.0])
                     known[:] = max(known[0], bound), max(known[1], error)
