@@ -581,7 +581,7 @@ def _place(
 ) -> Place:
     """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
     op = SUMS_OF.get(node.op_type, node.op_type)
-    if op != "Gemm" or op != node.op_type:
+    if node.op_type != "Gemm":
         return Place(op, node.name, kind=kind, written=op == node.op_type)
     flags = {t.name: t.i for t in node.attribute}
     scaled = any(t.name == "alpha" and t.f != 1.0 for t in node.attribute)

@@ -642,8 +642,6 @@ def accumulated(machine: Machine) -> Machine | None:
     wide, own = machine.contract.accumulation, machine.format
     if wide is None or wide == own or wide.precision < own.precision or wide.emax < own.emax:
         return None
-    return (
-        machine.accumulating(wide)
-        if wide.emin - wide.precision <= own.emin - own.precision
-        else None
-    )
+    if wide.emin - wide.precision > own.emin - own.precision:
+        return None
+    return machine.accumulating(wide)
