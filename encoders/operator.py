@@ -269,7 +269,8 @@ class Operator:
     `squares(site, contract)`, where a result is the square of the first input, is by how many
     roundings it is off, +∞ where that is not known relatively; None where it is no square.
     `summands(site)`, where a result is a sum, or mean, of what is read, with weights that are not
-    negative, is the number of terms, those included that only some runtimes add.
+    negative, is the number of terms, those included that only some runtimes add; where several
+    tensors are read, one element of each is a term.
     `normalizes(site)`, of an operator that divides rows of what it reads by their norms, are the
     flat positions (rows, n) of these, and whether their means are taken away first: it takes a
     `Leaning` range as one.

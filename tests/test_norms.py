@@ -228,6 +228,31 @@ def test_sums_below_a_root_are_asked_of_their_parts_once(
     assert np.all(np.isfinite(bound))
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-16])
+def test_a_chain_of_additions_is_a_sum(size: float, tmp_path: Path) -> None:
+    """Underflows are those of its terms and its additions, not of all paths through them."""
+    n, radius = 60, 1e-3
+    chain = [
+        helper.make_node("Add", [f"s{i - 1}" if i > 1 else "q0", f"q{i}"], [f"s{i}"])
+        for i in range(1, n)
+    ]
+    nodes = [
+        helper.make_node("Split", ["x"], [f"x{i}" for i in range(n)], num_outputs=n),
+        *(squared("Mul", f"x{i}", f"q{i}") for i in range(n)),
+        *chain,
+        helper.make_node("Sqrt", [f"s{n - 1}"], ["y"]),
+    ]
+    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [n]}, {"y": None}, opset=18))
+    ends = np.full(n, radius)
+    box = InputBox({"x": Interval(-ends, ends)}, {"x": np.zeros(n)})
+    bound = network_bounds(graph, box, SEQUENTIAL).errors["y"].reshape(-1)
+    rng = np.random.default_rng(4)
+    x = (radius * size * rng.uniform(-1, 1, n)).astype(np.float32)
+    real = evaluate_exact(graph, {"x": x}, Balls())["y"].reshape(-1)
+    run = emulate(graph, {"x": x[np.newaxis]}, SEQUENTIAL)["y"].reshape(-1)
+    assert 0.0 < abs(float((real[0] - float(run[0])).mid())) <= bound[0] < 1e-4 * radius
+
+
 @pytest.mark.parametrize("how", ["Add", "Concat"])
 def test_stored_numbers_below_a_root_are_off_by_what_the_format_of_weights_costs(
     how: str, tmp_path: Path

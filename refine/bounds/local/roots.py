@@ -138,7 +138,8 @@ def _counted(
     operations = sum(part.operations for part in parts)
     if terms:
         steps = float(terms + 2)
-        times, operations = times + steps, operations * steps + steps
+        each = 1.0 if terms == len(parts) else steps  # of each tensor there is one term then
+        times, operations = times + steps, operations * each + steps
     others = (contract.accumulation, contract.narrow, contract.stored_format)
     plain = all(fmt is None for fmt in others)
     alike = all(part.r == found.r for part in parts)
