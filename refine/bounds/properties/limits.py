@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class Limits:
 
     unmet: Radius
 
-    @property
+    @cached_property
     def met(self) -> BoolArray:
         """Where an input may meet them."""
         return self.unmet.bound > 0.0
