@@ -80,6 +80,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "one erased of none": (("SequenceEmpty: -> s", "SequenceErase: s -> y"), "empty"),
     "no sequence": (("SequenceLength: x -> y",), "no sequence"),
+    "a sequence of sequences": (
+        (*THREE, "SequenceConstruct: s -> t", "SequenceLength: t -> y"), "'s' is a sequence, and no"
+    ),
 }  # fmt: skip
 
 

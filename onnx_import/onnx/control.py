@@ -83,10 +83,10 @@ class Control:
             )
         return tuple(found), tuple(notes)
 
-    def require_tensors(self, name: str, proto: onnx.NodeProto) -> None:
+    def require_tensors(self, name: str, proto: onnx.NodeProto, *, first: int = 0) -> None:
         """Raises UnsupportedModel, naming the node, for one that reads a sequence, or nothing, in
-        place of a tensor."""
-        odd = next((t for t in proto.input if t in self.held), None)
+        place of a tensor, at the input `first` or behind it."""
+        odd = next((t for t in proto.input[first:] if t in self.held), None)
         if odd is None:
             return
         what = "an optional that holds nothing" if self.held[odd] is None else "a sequence"

@@ -19,7 +19,6 @@ from onnx_import.graph import (
     as_written,
     build_graph,
 )
-from onnx_import.onnx.control import CONTROL
 from onnx_import.onnx.foreign import require_known
 from onnx_import.onnx.given import with_given, with_pinned
 from onnx_import.onnx.inferable import require_inferable
@@ -29,7 +28,7 @@ from onnx_import.onnx.inference import (
 from onnx_import.onnx.numeric import with_numeric_outputs
 from onnx_import.onnx.origin import origin_of
 from onnx_import.onnx.proto import opset_of, read_proto
-from onnx_import.onnx.sequences import SEQUENCES
+from onnx_import.onnx.sequences import UNFOLDED
 from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
 from onnx_import.passes.bodies import read_by
@@ -47,9 +46,7 @@ from onnx_import.passes.normalize import (
 )
 from onnx_import.tensors import array_of, require_finite, type_of
 
-DECOMPOSED = (  # what no graph holds
-    ALWAYS | FUNCTIONS | {*CONTROL, *SEQUENCES, "CastLike", "Dropout", "Split"}
-)
+DECOMPOSED = ALWAYS | FUNCTIONS | {*UNFOLDED, "CastLike", "Dropout", "Split"}  # what no graph holds
 MADE: Mapping[str, str] = {
     "DynamicQuantizeConv": "DynamicQuantizeLinear before ConvInteger",
     "DynamicQuantizeMatMul": "DynamicQuantizeLinear before MatMulInteger",
@@ -217,7 +214,7 @@ def live_nodes(
     if len(protos) < len(graph.node):
         count = len(graph.node) - len(protos)
         notes.append(f"{count} node(s) that reach no output are left out")
-    written = sorted({proto.op_type for proto in protos.values()} & {*ALWAYS, *CONTROL, *SEQUENCES})
+    written = sorted({proto.op_type for proto in protos.values()} & (ALWAYS | {*UNFOLDED}))
     if written:
         notes.append(f"{', '.join(written)}: decomposed into other operators")
     notes += [PARTING[op] for op in written if op in PARTING]

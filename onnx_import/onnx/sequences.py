@@ -12,18 +12,18 @@ import numpy as np
 import onnx
 
 from onnx_import.graph import Array
-from onnx_import.onnx.control import Unfolding
+from onnx_import.onnx.control import CONTROL, Unfolding
 
 _MOST_PARTS = 1024
 
 
-def sequence_way(proto: onnx.NodeProto, held: Mapping[str, object]) -> _Way | None:
-    """How a node of sequences or optionals is unfolded; None for any other."""
+def way_of(proto: onnx.NodeProto, held: Mapping[str, object]) -> _Way | None:
+    """How a node with bodies, or of sequences or optionals, is unfolded; None for any other."""
     if proto.domain not in ("", "ai.onnx"):
         return None
     if proto.op_type == "Identity" and proto.input and proto.input[0] in held:
         return _same
-    return SEQUENCES.get(proto.op_type)
+    return UNFOLDED.get(proto.op_type)
 
 
 def _sequence(work: Unfolding) -> tuple[str, ...]:
@@ -63,14 +63,8 @@ def _place(work: Unfolding, position: int, default: int, most: int) -> int:
 
 
 def _construct(work: Unfolding) -> None:
-    _require_tensors(work, 0)
+    work.control.require_tensors(work.name, work.proto)
     _set(work, tuple(work.proto.input))
-
-
-def _require_tensors(work: Unfolding, first: int) -> None:
-    odd = next((t for t in work.proto.input[first:] if t in work.control.held), None)
-    if odd is not None:
-        raise work.unsupported(f"its input '{odd}' is no tensor")
 
 
 def _empty(work: Unfolding) -> None:
@@ -78,7 +72,7 @@ def _empty(work: Unfolding) -> None:
 
 
 def _insert(work: Unfolding) -> None:
-    _require_tensors(work, 1)
+    work.control.require_tensors(work.name, work.proto, first=1)
     tensors = _sequence(work)
     at = _place(work, 2, len(tensors), len(tensors))
     _set(work, (*tensors[:at], work.input(1), *tensors[at:]))
@@ -103,7 +97,7 @@ def _length(work: Unfolding) -> None:
 
 def _split(work: Unfolding) -> None:
     """Parts of one size, the last of what is left, or of the sizes that are listed."""
-    _require_tensors(work, 0)
+    work.control.require_tensors(work.name, work.proto)
     data, axis = work.input(0), int(work.attribute("axis", 0))
     shape = work.types[data].shape
     if not -len(shape) <= axis < len(shape):
@@ -187,3 +181,4 @@ SEQUENCES: Mapping[str, _Way] = {
     "SequenceLength": _length,
     "SplitToSequence": _split,
 }
+UNFOLDED: Mapping[str, _Way] = {**CONTROL, **SEQUENCES}

@@ -13,7 +13,7 @@ import onnx
 
 from onnx_import.errors import ModelError, UnsupportedModel, shorten
 from onnx_import.graph import Array, Fold, Handling, Node, TensorType
-from onnx_import.onnx.control import CONTROL, Control
+from onnx_import.onnx.control import Control
 from onnx_import.onnx.inference import (
     constant_type,
     empty_outputs,
@@ -21,7 +21,7 @@ from onnx_import.onnx.inference import (
     output_type,
     require_holdable,
 )
-from onnx_import.onnx.sequences import sequence_way
+from onnx_import.onnx.sequences import way_of
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.body import Body
 from onnx_import.passes.decompose import decomposed
@@ -112,9 +112,7 @@ class Walk:
         nodes: list[Node],
     ) -> list[tuple[str, onnx.NodeProto]]:
         """Reads one node; what it is decomposed into, if anything, is still to be read."""
-        way = sequence_way(proto, self.control.held)
-        if way is None and proto.domain in ("", "ai.onnx"):
-            way = CONTROL.get(proto.op_type)
+        way = way_of(proto, self.control.held)
         if way is not None:
             unfolded = self.control.unfolded(name, proto, types, constants, way)
             constants.update(unfolded.constants)

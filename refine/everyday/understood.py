@@ -13,7 +13,6 @@ from encoders.registry import operators
 from onnx_import import load
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph, Sizes
-from onnx_import.onnx.control import CONTROL
 from onnx_import.onnx.foreign import FOREIGN, is_known
 from onnx_import.onnx.inferable import every_node
 from onnx_import.onnx.proto import parse, read_bytes
@@ -85,7 +84,7 @@ def _has_meaning(node: onnx.NodeProto) -> bool:
         return is_known(node.domain, node.op_type)
     if ("", node.op_type) in FOREIGN:  # made by the import, and no operator of ONNX
         return False
-    return node.op_type in (*operators(), *DECOMPOSED, *ALONE, *CONTROL)
+    return node.op_type in (*operators(), *DECOMPOSED, *ALONE)
 
 
 def _uses(graph: Graph) -> Iterator[str]:
