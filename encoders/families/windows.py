@@ -118,22 +118,16 @@ def patches(padded: npt.NDArray[E], window: Window) -> npt.NDArray[E]:
 
 
 def scattered(parts: FloatArray, window: Window, spatial: tuple[int, ...]) -> FloatArray:
-    """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in)."""
+    """The transpose of padding and `patches`: (k, C, kernel elements, *output) → (k, C, *in).
+
+    What lies side by side has an axis more, the last one of both.
+    """
     full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
     if full == window.output == spatial and parts.shape[2] == 1:
         return parts[:, :, 0]
-    out = np.zeros((*parts.shape[:2], *full), dtype=parts.dtype)
+    beside = parts.shape[3 + len(spatial) :]
+    out = np.zeros((*parts.shape[:2], *full, *beside), dtype=parts.dtype)
     for position, where in enumerate(window.positions()):
         out[(slice(None), slice(None), *where)] += parts[:, :, position]
     inner = tuple(slice(b, b + n) for b, n in zip(window.before, spatial, strict=True))
     return out[(slice(None), slice(None), *inner)]
-
-
-def scattered_beside(parts: FloatArray, window: Window, spatial: tuple[int, ...]) -> FloatArray:
-    """`scattered` of many samples side by side: (C, kernel elements, *output, k) → (C, *in, k)."""
-    full = tuple(n + b + a for n, b, a in zip(spatial, window.before, window.after, strict=True))
-    out = np.zeros((parts.shape[0], *full, parts.shape[-1]))
-    for position, where in enumerate(window.positions()):
-        out[(slice(None), *where)] += parts[:, position]
-    inner = tuple(slice(b, b + n) for b, n in zip(window.before, spatial, strict=True))
-    return np.asarray(out[(slice(None), *inner)])

@@ -21,13 +21,7 @@ from encoders.families.carried import transposed_conv, window_products
 from encoders.families.parameters import require_shape
 from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
 from encoders.families.signed_sum import check_float
-from encoders.families.windows import (
-    Window,
-    patches,
-    scattered,
-    scattered_beside,
-    window_of,
-)
+from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval, point
@@ -149,8 +143,8 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
             for start in range(0, len(grouped), block):
                 some = np.moveaxis(grouped[start : start + block], 0, -1)
                 parts = columns @ some.reshape(groups, -1, positions * some.shape[-1])
-                parts = parts.reshape(channels, kernel, *window.output, some.shape[-1])
-                found = scattered_beside(parts, window, spatial)
+                parts = parts.reshape(1, channels, kernel, *window.output, some.shape[-1])
+                (found,) = scattered(parts, window, spatial)
                 every[start : start + block] = np.moveaxis(found, -1, 0)
             return every
 
