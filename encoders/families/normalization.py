@@ -41,6 +41,7 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
     multiply_up,
+    norms_up,
     sum_up,
 )
 from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
@@ -116,19 +117,14 @@ def _mean_square(
     tiny = n * 2.0**-1000
     high = sum_up(multiply_up(largest, largest), axis=1)[:, None]
     low = np.maximum(np.sum(least * least, axis=1, keepdims=True) * shrink - tiny, 0.0)
-    norm_high = np.sqrt(sum_up(multiply_up(c, c), axis=1))[:, None] * (1.0 + 2.0**-50)
+    norm_high = norms_up(c, axis=1)[:, None]
     norm_low = np.sqrt(np.maximum(np.sum(c * c, axis=1, keepdims=True) * shrink - tiny, 0.0))
-    reach = add_up(_norm(radius), _norm(slack))
+    reach = add_up(*(norms_up(v, axis=1)[:, None] for v in (radius, slack)))
     outer = add_up(norm_high, reach)
     inner = np.maximum(add_down(norm_low * (1.0 - 2.0**-50), -reach), 0.0)
     high = np.minimum(high, multiply_up(outer, outer))
     low = np.maximum(low, inner * inner * (1.0 - 2.0**-50))
     return Interval(low / n * (1.0 - 2.0**-50), high / n * (1.0 + 2.0**-50))
-
-
-def _norm(v: FloatArray) -> FloatArray:
-    """‖v‖ of rows, (rows, 1), rounded up."""
-    return np.asarray(np.sqrt(sum_up(multiply_up(v, v), axis=1))[:, None] * (1.0 + 2.0**-50))
 
 
 def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:

@@ -189,6 +189,12 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
     return np.asarray(total * (1.0 + gamma(2 * terms + 4)))
 
 
+def norms_up(v: FloatArray, axis: int) -> FloatArray:
+    """Upper bounds on the Euclidean norms of vectors that lie along `axis`, which goes."""
+    squares = sum_up(multiply_up(v, v), axis=axis)
+    return np.asarray(np.sqrt(squares) * (1.0 + 2.0**-50))
+
+
 def dot_up(weights: FloatArray, values: FloatArray, kept: int = 0) -> FloatArray:
     """Upper bounds on |c|·v for functionals c of shape (k, *shape) and v ≥ 0 of that shape.
 

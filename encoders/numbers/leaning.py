@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, multiply_up, sum_up
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, norms_up
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Leaning(Interval):
         wide = Interval(self.lo, self.hi).inflate(radius)
         moved = np.broadcast_to(radius, self.lo.shape).reshape(-1)[self.index]
         with np.errstate(over="ignore", invalid="ignore"):
-            norm = np.sqrt(sum_up(multiply_up(moved, moved), axis=1)) * (1.0 + 2.0**-50)
+            norm = norms_up(moved, axis=1)
         least = np.where(np.isfinite(norm), add_down(self.least, -norm), 0.0)
         return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0))
 

@@ -16,14 +16,13 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import (
-    FloatArray,
     Interval,
     add_up,
     gamma,
     midpoint_radius,
     multiply_up,
+    norms_up,
     point,
-    sum_up,
 )
 from encoders.operator import (
     DifferenceMap,
@@ -70,16 +69,12 @@ def runtime(
     return (moved(arithmetic.sqrt(total), outside.merge),)
 
 
-def _norm(v: FloatArray) -> FloatArray:
-    return np.asarray(np.sqrt(sum_up(multiply_up(v, v), axis=1))[:, None] * (1.0 + 2.0**-50))
-
-
 def _range(x: Interval) -> Interval:
     least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     n = x.shape[1]
     squares = np.sum(least * least, axis=1, keepdims=True) * (1.0 - gamma(2 * n + 8))
     low = np.sqrt(np.maximum(squares - n * 2.0**-1000, 0.0)) * (1.0 - 2.0**-50)
-    return Interval(low, _norm(x.magnitude))
+    return Interval(low, norms_up(x.magnitude, axis=1)[:, None])
 
 
 def _jacobian(x: Interval, y: Interval) -> Interval:

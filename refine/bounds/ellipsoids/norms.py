@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.numbers.enclosure import FloatArray, add_up, gamma, multiply_up, sum_up
+from encoders.numbers.enclosure import FloatArray, add_up, gamma, multiply_up, norms_up, sum_up
 
 _TINY = 2.0**-1000  # more than products that underflow may add to any number here
 
@@ -68,7 +68,7 @@ def box_norm_up(matrix: FloatArray) -> float:
     kept = matrix[:, np.any(matrix, axis=0)]
     if not kept.size:
         return 0.0
-    lengths = np.sqrt(sum_up(multiply_up(kept, kept), axis=0)) * (1.0 + 2.0**-50)
+    lengths = norms_up(kept, axis=0)
     columns = float(sum_up(lengths))
     if not columns < np.inf or not np.all(lengths > _TINY):
         return columns + _TINY
