@@ -41,6 +41,21 @@ def test_every_operator_is_listed_once(strange: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("no meaning here") == 2
 
 
+def test_a_function_of_a_preview_is_not_listed_beside_what_is_unknown(tmp_path: Path) -> None:
+    """The model is refused for one operator; FlexAttention, which is read, is none of it."""
+    domain = "ai.onnx.preview"
+    nodes = [
+        helper.make_node("FlexAttention", ["x", "x", "x"], ["a"], domain=domain),
+        helper.make_node("Frob", ["a"], ["y"], name="one", domain="com.example"),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 2, 4, 4]}, {"y": None})
+    proto = onnx.load(path)
+    proto.opset_import.extend(helper.make_opsetid(d, 1) for d in (domain, "com.example"))
+    onnx.save(proto, path)
+    (text,) = not_understood(path)
+    assert text == "1 node of com.example.Frob, which has no meaning here ('one')"
+
+
 def test_every_use_without_a_meaning_is_listed(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "x"], ["a"], name="one"),

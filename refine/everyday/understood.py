@@ -18,6 +18,7 @@ from onnx_import.onnx.inferable import every_node
 from onnx_import.onnx.proto import parse, read_bytes
 from onnx_import.onnx.reader import DECOMPOSED
 from onnx_import.passes.folding.fold import ALONE
+from onnx_import.passes.normalize import is_function
 
 _STANDARD = ("", "ai.onnx")
 
@@ -81,7 +82,7 @@ def unknown_operators(model: onnx.ModelProto) -> tuple[Unknown, ...]:
 
 def _has_meaning(node: onnx.NodeProto) -> bool:
     if node.domain not in _STANDARD:
-        return is_known(node.domain, node.op_type)
+        return is_known(node.domain, node.op_type) or is_function(node)
     if ("", node.op_type) in FOREIGN:  # made by the import, and no operator of ONNX
         return False
     return node.op_type in (*operators(), *DECOMPOSED, *ALONE)
