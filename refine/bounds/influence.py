@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import numpy as np
 
 from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import FloatArray
-from encoders.program import Step
+from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.program import Program, Step
 from encoders.traits import Discontinuity
 from refine.bounds.backward import Maps, Pulled
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows
@@ -122,37 +122,39 @@ def influence_of(
                 total[name] = total[name] + push * (cost / sum_of)
     if all(np.all(np.isfinite(maps.errors[t])) for t in maps.graph.outputs if t in maps.errors):
         return total
-    return on_choices(maps, total)
+    return on_choices(maps.program, maps.values.__getitem__, total)
 
 
-def on_choices(maps: Maps, total: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+def on_choices(
+    program: Program, values: Callable[[str], Interval], total: Mapping[str, FloatArray]
+) -> Mapping[str, FloatArray]:
     """Where nothing is known and nothing else to blame: the widths of elements of inputs that open
     comparisons hang on, as that of a mask which keeps a divisor from 0. Halved, they are decided on
-    all parts but a few."""
+    all parts but a few. `values` are the ranges of tensors."""
     if any(bool(np.any(found > 0)) for found in total.values()):
         return total
     made = dict(total)
-    for step in maps.program.steps:
+    for step in program.steps:
         ordered = step.operator.likeness.lower is not None
         if step.operator.jump is not Discontinuity.COMPARISON or not ordered:
             continue  # where two are equal is decided on no part of a range
-        answer, above = maps.values[step.output], _upstream(maps, step)
+        answer = values(step.output)
         open_ = (answer.lo != answer.hi).astype(np.float64)
-        for name in made.keys() & above if np.any(open_) else ():
-            box = maps.values[name]
+        for name in made.keys() & _upstream(program, step) if np.any(open_) else ():
+            box = values(name)
             each = open_ if open_.shape == box.shape else np.max(open_)
             made[name] = made[name] + (box.hi - box.lo) * each
     return made
 
 
-def _upstream(maps: Maps, step: Step) -> set[str]:
+def _upstream(program: Program, step: Step) -> set[str]:
     """The tensors that a step's result is computed of."""
     waiting, found = list(step.reads), set[str]()
     while waiting:
         tensor = waiting.pop()
         if tensor not in found:
             found.add(tensor)
-            writer = maps.program.writers.get(tensor)
+            writer = program.writers.get(tensor)
             waiting += () if writer is None else writer.reads
     return found
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import PULLED_BACK
-from encoders.lemmas.kernel import Radius, apply, range_of
+from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_negative, radius_of
 from onnx_import.errors import UnsupportedModel
@@ -66,8 +67,7 @@ class ManyErrors:
             known = {t: row_of(found.maps.values[t], b) for t in nonlinear}
             blamed = _influence(found.maps, shares, costs, b)
             if not np.isfinite(mine[worst].largest):
-                here = {t: range_of(row_of(x, b)) for t, x in found.maps.values.items()}
-                blamed = on_choices(replace(found.maps, values=here), blamed)
+                blamed = on_choices(wide, partial(_range_of_box, found.maps, b), blamed)
             made.append(BoxBounds(mine, blamed, known))
         return Batch(replace(found, radii=radii), tuple(made))
 
@@ -99,6 +99,10 @@ def _pulled(maps: Maps, output: str) -> tuple[FloatArray, Mapping[str, FloatArra
     found = pull_back(maps, {}, {output: np.ascontiguousarray(c)})
     upper = np.where(np.isnan(found.upper), np.inf, found.upper)
     return upper.T.reshape(boxes, *shape), found.costs
+
+
+def _range_of_box(maps: Maps, box: int, tensor: str) -> Interval:
+    return row_of(maps.values[tensor], box)
 
 
 def _of_box(radius: Radius, box: int) -> Radius:
