@@ -17,25 +17,22 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, aligned, integers_of
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.integers import INTEGERS, LARGEST, fitting
 from encoders.families.signed_sum import Signs, signed_affine
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.domains import INTEGERS_FIT
 from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.integer_products import as_whole
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics, scaled_part
-from onnx_import.graph import Array, DType
-
-_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
-_EXACT = 2**53  # integers up to here are float64 numbers
+from onnx_import.graph import Array
 
 
 def check(site: Site) -> None:
-    if site.outputs[0].dtype not in _WHOLE or not site.variable:
+    if site.outputs[0].dtype not in INTEGERS or not site.variable:
         raise site.unsupported("it computes with integers, one of them computed")
     for constant in site.constants:
-        if constant is not None and _largest(np.asarray(constant)) > _EXACT:
+        if constant is not None and _largest(np.asarray(constant)) > LARGEST:
             raise site.unsupported("a stored integer is above 2^53 in magnitude")
 
 
@@ -56,24 +53,17 @@ def _product(site: Site) -> AffineMap:
     return affine_map([scaled_part(factor, site.type_of(position).shape, shape)], shape)
 
 
+def _inside(x: Interval) -> Interval:
+    """Where integers in these ranges are."""
+    return Interval(np.ceil(x.lo), np.floor(x.hi))
+
+
 def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     """Nothing, while every result is a number of its type."""
-    limits = np.iinfo(site.outputs[0].dtype.value)
-    lo, hi = np.ceil(result.lo), np.floor(result.hi)
-    low, high = (float(np.min(lo)), float(np.max(hi))) if lo.size else (0.0, 0.0)
-    found = RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
-    return found.given(
-        "integer-fits",
-        f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
-        f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
-        INTEGERS_FIT,
-        lo=lo,
-        hi=hi,
-        least=float(max(limits.min, -_EXACT)),
-        most=float(min(limits.max, _EXACT)),
-    )
+    exact = RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
+    return fitting(exact, site, _inside(result))
 
 
 def _operator(
@@ -97,8 +87,7 @@ def _operator(
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         found = wide(site, ranges)
-        within = Interval(np.ceil(found.range.lo), np.floor(found.range.hi))
-        return replace(found, range=within)
+        return replace(found, range=_inside(found.range))
 
     return Operator(
         name,
@@ -110,7 +99,7 @@ def _operator(
         differences=differences,
         rounding=rounding,
         affine=True,
-        dtypes=_WHOLE,
+        dtypes=INTEGERS,
     )
 
 

@@ -17,8 +17,8 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.integers import INTEGERS, ends_of, fitting
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.domains import INTEGERS_FIT
 from encoders.lemmas.grids import CUT_OR_ROUNDED
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.operations import JUMP
@@ -40,15 +40,10 @@ from encoders.relaxations.steps import LEMMAS, jumping, read_jump, step_differen
 from encoders.rounding.rounding_bounds import rounder
 from encoders.traits import Discontinuity
 from onnx_import.graph import DType
-from onnx_import.tensors import integer_limits
-
-_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))
-_COMPUTED = tuple(dtype for dtype in _WHOLE if not dtype.is_narrow)
-_EXACT = 2**53  # integers up to here are float64 numbers
 
 
 def check(site: Site) -> None:
-    if site.variable != (0,) or site.outputs[0].dtype not in _WHOLE:
+    if site.variable != (0,) or not site.outputs[0].dtype.is_integer:
         raise site.unsupported("it makes integers of one computed input")
     if site.type_of(0).dtype in NARROW_FORMATS:
         raise site.unsupported(f"it makes integers of {site.type_of(0).dtype.value}")
@@ -63,15 +58,9 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
         x = field.floor(field.maximum(x, zero)) - field.floor(field.maximum(-x, zero))
     if not site.outputs[0].dtype.is_narrow:
         return (x,)
-    least, most = _limits(site)
+    least, most = ends_of(site.outputs[0].dtype)
     low, count = (field.constant(np.full(ones, v)) for v in (least, most - least + 1.0))
     return (x - count * field.floor((x - low) / count),)
-
-
-def _limits(site: Site) -> tuple[float, float]:
-    """The least and the largest integer of its type, no larger than 2^53."""
-    least, most = integer_limits(site.outputs[0].dtype.value)
-    return float(max(least, -_EXACT)), float(min(most, _EXACT))
 
 
 def _is_whole(x: Interval) -> FloatArray:
@@ -81,7 +70,7 @@ def _is_whole(x: Interval) -> FloatArray:
 
 def _leaves(site: Site, x: Interval) -> BoolArray:
     """Where an integer may lose its higher bits."""
-    least, most = _limits(site)
+    least, most = ends_of(site.outputs[0].dtype)
     beyond: BoolArray = (np.trunc(x.lo) < least) | (np.trunc(x.hi) > most)
     return beyond & site.outputs[0].dtype.is_narrow
 
@@ -112,7 +101,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
     if _leaves(site, x).any():
         zero = np.zeros(x.shape)
-        every = Interval(*(np.full(x.shape, v) for v in _limits(site)))
+        every = Interval(*(np.full(x.shape, v) for v in ends_of(site.outputs[0].dtype)))
         return elementwise_values(every, LinearBounds(zero, every.lo, zero, every.hi), x)
     if site.type_of(0).dtype.is_float:
         return step_values(np.trunc, x, (-1.0, 1.0))
@@ -123,7 +112,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     (x,), (error,) = ranges, errors
     if _leaves(site, x.inflate(error.bound)).any():
-        least, most = _limits(site)
+        least, most = ends_of(site.outputs[0].dtype)
         return jumping(apply(JUMP, lo=least, hi=most, e=error), 1)
     if site.type_of(0).dtype.is_float:
         return step_differences(np.trunc, x, error, 2.0)
@@ -135,25 +124,12 @@ def rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
     (x,), source = inputs, site.type_of(0)
-    least, most = _limits(site)
-    whole = _integers(site, x)
-    low, high = float(np.min(whole.lo)), float(np.max(whole.hi))
     radius = exactly_zero(EXACT, x.shape)
     if source.dtype.is_float:
         radius = read_jump(np.trunc, rounder(replace(site, outputs=(source,)), contract), x)
         if site.outputs[0].dtype.is_narrow:
             radius = apply(CUT_OR_ROUNDED, e=radius, whole=_is_whole(x))
-    found = RoundingBound(radius).given(
-        "integer-fits",
-        f"{site.node.describe()}: integers between {low + 0.0:.6g} and {high + 0.0:.6g} are "
-        f"numbers of {site.outputs[0].dtype.value}, and at most 2^53",
-        INTEGERS_FIT,
-        lo=whole.lo,
-        hi=whole.hi,
-        least=least,
-        most=most,
-    )
-    return found.using(*LEMMAS)
+    return fitting(RoundingBound(radius), site, _integers(site, x)).using(*LEMMAS)
 
 
 OPERATORS = (
@@ -168,6 +144,6 @@ OPERATORS = (
         rounding=rounding,
         converts=True,
         jump=Discontinuity.STEP,
-        dtypes=(*FLOATS, DType.BOOL, *_COMPUTED),
+        dtypes=(*FLOATS, DType.BOOL, *INTEGERS),
     ).reading("round_mode", "saturate", "to"),
 )

@@ -13,6 +13,7 @@ from encoders.arithmetic.number_path import Hop, stored_path
 from encoders.arithmetic.runtime import Arithmetic, integers_of, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
+from encoders.families.integers import INTEGERS
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
@@ -33,9 +34,6 @@ from encoders.rounding.tracked import tracked
 from encoders.traits import Likeness
 from onnx_import.graph import DType
 
-_WHOLE = tuple(DType(f"{sign}int{bits}") for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))
-_GIVEN = tuple(dtype for dtype in _WHOLE if not dtype.is_narrow)
-
 
 def _is_float(dtype: DType) -> bool:
     """Is it a floating-point type, of however few bits?"""
@@ -46,7 +44,7 @@ def check(site: Site) -> None:
     source, target = site.type_of(0).dtype, site.outputs[0].dtype
     if not target.is_float:
         raise site.unsupported(f"a cast to {target.value} (attribute 'to') is not supported")
-    if site.variable and not (_is_float(source) or source is DType.BOOL or source in _WHOLE):
+    if site.variable and not (_is_float(source) or source is DType.BOOL or source.is_integer):
         raise site.unsupported(f"a cast of computed {source.value} is not supported")
 
 
@@ -72,7 +70,7 @@ def runtime(
     value times 1 is the number itself."""
     if not site.variable and not site.type_of(0).dtype.is_float:
         return (arithmetic.constant(np.asarray(site.constants[0])),)
-    if site.type_of(0).dtype in _WHOLE:
+    if site.type_of(0).dtype.is_integer:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
     if _is_float(site.type_of(0).dtype) and mixes_formats(arithmetic):
         source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
@@ -89,7 +87,7 @@ def rounding(
 ) -> RoundingBound:
     """One rounding unless the format of the result holds all numbers of the source's."""
     r, source = rounder(site, contract), site.type_of(0).dtype
-    if source in _WHOLE and site.variable:
+    if source.is_integer and site.variable:
         arithmetic = ErrorArithmetic(r, contract)
         y = arithmetic.converted(tracked(inputs[0], exactly_zero(EXACT, inputs[0].shape)))
         return finish(r, of_output(y, site), np.asarray(y.largest))
@@ -126,6 +124,6 @@ OPERATORS = (
         converts=True,
         rowwise=lambda site: site.variable == (0,),
         likeness=Likeness(copies=lambda site: True, implied=frozenset({"to"})),
-        dtypes=(*FLOATS, DType.BOOL, *_GIVEN),
+        dtypes=(*FLOATS, DType.BOOL, *INTEGERS),
     ).reading("round_mode", "saturate", "to"),
 )
