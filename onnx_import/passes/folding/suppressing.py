@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import numpy as np
 
@@ -75,7 +76,18 @@ class _About:
 
 
 _NOUGHT = _About(Fraction(0), Fraction(0))
-_Box = tuple[_About, _About, _About, _About]  # from, from, to, to
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Two corners, the lower one first."""
+
+    low: tuple[_About, _About]
+    high: tuple[_About, _About]
+
+    @cached_property
+    def area(self) -> _About:
+        return (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
 
 
 def suppressed(node: Node, values: Sequence[Array | None]) -> Array | None:
@@ -126,18 +138,18 @@ def _kept(
 def _box(numbers: Array, centred: int) -> _Box:
     a, b, c, d = (_About.stored(v) for v in numbers)
     if centred:
-        return (a - c.halved(), b - d.halved(), a + c.halved(), b + d.halved())
-    return (a.least(c), b.least(d), a.most(c), b.most(d))
+        return _Box((a - c.halved(), b - d.halved()), (a + c.halved(), b + d.halved()))
+    return _Box((a.least(c), b.least(d)), (a.most(c), b.most(d)))
 
 
 def _overlap(one: _Box, other: _Box, share: _About) -> bool:
     """Is what they have in common more than this share of what they cover together?"""
-    low = [one[i].most(other[i]) for i in (0, 1)]
-    high = [one[i].least(other[i]) for i in (2, 3)]
+    low = [one.low[i].most(other.low[i]) for i in (0, 1)]
+    high = [one.high[i].least(other.high[i]) for i in (0, 1)]
     if not (high[0].above(low[0]) and high[1].above(low[1])):
         return False
     common = (high[0] - low[0]) * (high[1] - low[1])
-    sizes = [(b[2] - b[0]) * (b[3] - b[1]) for b in (one, other)]
+    sizes = (one.area, other.area)
     together = sizes[0] + sizes[1] - common
     if not all(v.above(_NOUGHT) for v in (common, *sizes, together)):
         return False
