@@ -5,18 +5,12 @@ from __future__ import annotations
 import flint
 import numpy as np
 
-from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
-from encoders.functions.function import MIXED, ORT, Figures, Function, formula
+from encoders.functions.function import Figures, Function, formula
 
 _QUARTER, _HALF = 1.5708, 3.1416  # above π/2 and π, rounded to any format
 _INFINITY = float("inf")
-_FIGURES = Figures(
-    FunctionAccuracy(6.0, None, Evidence.VENDOR, MIXED),
-    FunctionAccuracy(5.5, None, Evidence.SAMPLED, ORT),
-    wide_ulps=12.0,
-    cuda_ulps=2.5,
-)
+_FIGURES = Figures.in_ulps(6.0, onnxruntime=5.5, cuda=2.5)
 
 
 def _slope(field: Reals, x: Number) -> Number:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import flint
 import numpy as np
 
-from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
-from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
+from encoders.functions.function import Figures, Function, Series, formula
 
 _LARGEST = 1.5708  # above π/2, rounded to any format
 
@@ -18,12 +17,7 @@ def _slope(field: Reals, x: Number) -> Number:
 
 ATAN = Function(
     "atan",
-    Figures(
-        FunctionAccuracy(7.0, None, Evidence.VENDOR, MIXED),
-        FunctionAccuracy(6.2, None, Evidence.SAMPLED, ORT),
-        wide_ulps=14.0,
-        cuda_ulps=2.5,
-    ),
+    Figures.in_ulps(7.0, onnxruntime=6.2, cuda=2.5),
     approximate=np.arctan,
     ball=flint.arb.atan,
     series=Series.atan,

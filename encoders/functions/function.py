@@ -52,6 +52,16 @@ class Figures:
     cuda_ulps: float | None = None
     elsewhere: tuple[tuple[str, FunctionAccuracy], ...] = ()
 
+    @classmethod
+    def in_ulps(cls, conservative: float, *, onnxruntime: float, cuda: float) -> Figures:
+        """Of a function whose relative error is bounded everywhere; doubled in float64."""
+        return cls(
+            FunctionAccuracy(conservative, None, Evidence.VENDOR, MIXED),
+            FunctionAccuracy(onnxruntime, None, Evidence.SAMPLED, ORT),
+            wide_ulps=2.0 * conservative,
+            cuda_ulps=cuda,
+        )
+
     @property
     def wide(self) -> FunctionAccuracy:
         """In float64: what no other figure says anything of."""

@@ -9,24 +9,13 @@ from __future__ import annotations
 import flint
 import numpy as np
 
-from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.curve import Curve, Number, Piece, Reals, Shape, bends, within
-from encoders.functions.function import MIXED, ORT, Figures, Function, formula
+from encoders.functions.function import Figures, Function, formula
 
 _INFINITY = float("inf")
 _BELOW_ONE = 1.0 - 2.0**-53  # the largest float64 number that is
 _BENT = [(0.0, 0.0)]
 _COMPUTED = (-709.0, 709.0)  # beyond, in float64, torch 2.x overflows before the result does
-
-
-def _figures(conservative: float, onnxruntime: float, cuda: float) -> Figures:
-    """In ulps."""
-    return Figures(
-        FunctionAccuracy(conservative, None, Evidence.VENDOR, MIXED),
-        FunctionAccuracy(onnxruntime, None, Evidence.SAMPLED, ORT),
-        wide_ulps=2.0 * conservative,
-        cuda_ulps=cuda,
-    )
 
 
 def _asinh_slope(field: Reals, x: Number) -> Number:
@@ -43,7 +32,7 @@ def _atanh_slope(field: Reals, x: Number) -> Number:
 
 SINH = Function(
     "sinh",
-    _figures(4.0, 2.5, 3.5),
+    Figures.in_ulps(4.0, onnxruntime=2.5, cuda=3.5),
     approximate=np.sinh,
     ball=flint.arb.sinh,
     curve=Curve(
@@ -55,7 +44,7 @@ SINH = Function(
 )
 COSH = Function(
     "cosh",
-    _figures(4.0, 2.5, 2.5),
+    Figures.in_ulps(4.0, onnxruntime=2.5, cuda=2.5),
     approximate=np.cosh,
     ball=flint.arb.cosh,
     curve=Curve(
@@ -67,7 +56,7 @@ COSH = Function(
 )
 ASINH = Function(
     "asinh",
-    _figures(4.0, 2.5, 3.5),
+    Figures.in_ulps(4.0, onnxruntime=2.5, cuda=3.5),
     approximate=np.arcsinh,
     ball=flint.arb.asinh,
     curve=Curve(
@@ -78,7 +67,7 @@ ASINH = Function(
 )
 ACOSH = Function(
     "acosh",
-    _figures(5.0, 3.0, 4.5),
+    Figures.in_ulps(5.0, onnxruntime=3.0, cuda=4.5),
     approximate=np.arccosh,
     ball=flint.arb.acosh,
     curve=Curve(
@@ -90,7 +79,7 @@ ACOSH = Function(
 )
 ATANH = Function(
     "atanh",
-    _figures(4.0, 2.5, 3.5),
+    Figures.in_ulps(4.0, onnxruntime=2.5, cuda=3.5),
     approximate=np.arctanh,
     ball=flint.arb.atanh,
     curve=Curve(

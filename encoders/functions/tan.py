@@ -11,7 +11,6 @@ from fractions import Fraction
 import flint
 import numpy as np
 
-from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.curve import (
     Curve,
     Number,
@@ -21,7 +20,7 @@ from encoders.functions.curve import (
     multiples_of_pi,
     within,
 )
-from encoders.functions.function import MIXED, ORT, Figures, Function, formula
+from encoders.functions.function import Figures, Function, formula
 
 _PERIODS = 8  # on each side of 0, whose shape is used
 _INFINITY = float("inf")
@@ -36,12 +35,7 @@ def _slope(field: Reals, x: Number) -> Number:
 
 TAN = Function(
     "tan",
-    Figures(
-        FunctionAccuracy(5.0, None, Evidence.VENDOR, MIXED),
-        FunctionAccuracy(2.0, None, Evidence.SAMPLED, ORT),
-        wide_ulps=10.0,
-        cuda_ulps=4.5,
-    ),
+    Figures.in_ulps(5.0, onnxruntime=2.0, cuda=4.5),
     approximate=np.tan,
     ball=flint.arb.tan,
     curve=Curve(
