@@ -1,5 +1,5 @@
 """bfloat16, which numpy lacks, goes into onnxruntime and comes out of it bit for bit, on the model
-as it is."""
+as it is; so do numbers of eight bits, which come out alone."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ SHORT = np.dtype(ml_dtypes.bfloat16)
 
 
 def saved(
-    path: Path, nodes: list[Any], inputs: Mapping[str, int], outputs: Mapping[str, int]
+    path: Path,
+    nodes: list[Any],
+    inputs: Mapping[str, int],
+    outputs: Mapping[str, int],
+    opset: int = 17,
 ) -> Path:
     def values(kinds: Mapping[str, int], shape: list[Any]) -> list[Any]:
         return [helper.make_tensor_value_info(n, kind, shape) for n, kind in kinds.items()]
 
     graph = helper.make_graph(nodes, "g", values(inputs, ["n", 8]), values(outputs, [None, 8]))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     onnx.save(model, path)
     return path
 
@@ -53,6 +57,19 @@ def test_bits_go_in_and_come_out(tmp_path: Path, rows: int) -> None:
     assert np.array_equal(found["twice"].view(np.uint16), np.concatenate([bits, bits]))
     assert np.array_equal(found["short"].view(np.uint16), z.astype(SHORT).view(np.uint16))
     assert np.array_equal(found["wide"], x.astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("kind", ["e4m3fn", "e4m3fnuz", "e5m2", "e5m2fnuz"])
+def test_numbers_of_eight_bits_come_out(tmp_path: Path, kind: str) -> None:
+    """Not as the integers that their bits are."""
+    code = getattr(TensorProto, f"FLOAT8{kind.upper()}")
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=code)]
+    path = saved(tmp_path / "m.onnx", nodes, {"x": F}, {"y": code}, opset=19)
+    x = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
+    narrow = np.dtype(getattr(ml_dtypes, f"float8_{kind}"))
+    found = OnnxRuntime(path).run({"x": x})["y"]
+    assert found.dtype == narrow
+    assert np.array_equal(found.astype(np.float32), x.astype(narrow).astype(np.float32))
 
 
 def test_a_model_in_bfloat16_is_compared_with_the_contract(tmp_path: Path) -> None:

@@ -22,7 +22,15 @@ import numpy.typing as npt
 
 from gpu_check.common.children import start_worker
 
-_BFLOAT16, _BFLOAT16_CODE = "tensor(bfloat16)", 16  # onnxruntime's and ONNX's names of it
+_BFLOAT16_CODE = 16  # ONNX's name of it
+_TYPED = {
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(float8e4m3fn)": "float8_e4m3fn",
+    "tensor(float8e4m3fnuz)": "float8_e4m3fnuz",
+    "tensor(float8e5m2)": "float8_e5m2",
+    "tensor(float8e5m2fnuz)": "float8_e5m2fnuz",
+}
+"""onnxruntime's names of types that numpy itself lacks, and ml_dtypes' names of them."""
 LENGTH = struct.Struct(">Q")
 _LAYOUTS = ["NchwcTransformer"]  # whose blocks depend on the processor, and compute the same
 BOUNDARY = 64  # bytes; onnxruntime's own tensors begin at multiples of it
@@ -97,7 +105,7 @@ class Answers:
         names = [o.name for o in session.get_outputs()]
         feeds = {name: placed(values, past) for name, (values, past) in inputs.items()}
         kinds = [value.type for value in (*session.get_inputs(), *session.get_outputs())]
-        if _BFLOAT16 in kinds:
+        if any(kind in _TYPED for kind in kinds):
             found = _run_typed(library, session, names, feeds, options)
         else:
             found = session.run(names, feeds, options)
@@ -116,6 +124,7 @@ def _run_typed(
     import ml_dtypes
 
     short = np.dtype(ml_dtypes.bfloat16)
+    kinds = {kind: np.dtype(getattr(ml_dtypes, name)) for kind, name in _TYPED.items()}
     make = library.OrtValue.ortvalue_from_numpy_with_onnx_type
     bits = {name: v.view(np.uint16) if v.dtype == short else v for name, v in feeds.items()}
     held = {
@@ -126,11 +135,12 @@ def _run_typed(
     }
     outputs = []
     for value in session.run_with_ort_values(list(names), held, options):
-        if value.data_type() == _BFLOAT16:
+        kind = kinds.get(value.data_type())
+        if kind is not None:
             shape = tuple(value.shape())
-            size = math.prod(shape) * short.itemsize
+            size = math.prod(shape) * kind.itemsize
             copied = ctypes.string_at(value.data_ptr(), size) if size else b""
-            outputs.append(np.frombuffer(copied, short).reshape(shape))
+            outputs.append(np.frombuffer(copied, kind).reshape(shape))
         else:
             outputs.append(value.numpy())
     return outputs

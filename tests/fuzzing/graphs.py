@@ -406,7 +406,7 @@ def _reduce(b: Builder, op: str) -> None:
 
 @_recipe("ArgMax", "ArgMin")
 def _arg(b: Builder, op: str) -> None:
-    x = b.tensor()
+    x = b.tensor(lambda t: len(t) > 0)
     s = b.pool[x]
     axis = b.n(0, len(s) - 1)
     shape = tuple(1 if i == axis else v for i, v in enumerate(s))
