@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_models
+from pool_tasks import die_once, dying, failing, squared
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -46,31 +46,6 @@ def pool(request: pytest.FixtureRequest) -> Pool:
         return Processes(2)
     found: Pool = request.getfixturevalue("cluster")
     return found
-
-
-def die_once(grave: Path) -> None:
-    """End this process, the first of those that get here."""
-    try:
-        grave.mkdir()
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def squared(folder: Path, number: int) -> int:
-    if number == 3:
-        die_once(folder / "grave")
-    (folder / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
-    return number**2
-
-
-def dying(folder: Path, number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def failing(folder: Path, number: int) -> int:
-    raise ModelError(f"number {number} is not liked")
 
 
 def test_a_killed_worker_costs_its_tasks_alone(pool: Pool, tmp_path: Path) -> None:
@@ -155,19 +130,32 @@ def split(problem: Network, pool: Pool) -> Split:
     return found
 
 
-@pytest.fixture
-def deep(tmp_path: Path) -> Graph:
-    return load(small_models.mlp(tmp_path / "deep.onnx", (3, 12, 12, 12, 2), scale=1.5))
+Parts = list[tuple[float, ...]]
 
 
-def test_the_bound_is_the_same_whoever_finds_it(deep: Graph, pool: Pool, tmp_path: Path) -> None:
-    def found(by: Pool, grave: Path) -> list[tuple[float, ...]]:
-        parts = split(Mortal(deep, SEQUENTIAL, home=os.getpid(), grave=grave), by).parts
-        ends = [p.box.values["x"] for p in parts]
-        bounds = [p.errors["y"].ravel() for p in parts]
-        return sorted((*x.lo.ravel(), *x.hi.ravel(), *b) for x, b in zip(ends, bounds, strict=True))
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    path = tmp_path_factory.mktemp("deep") / "deep.onnx"
+    return load(small_models.mlp(path, (3, 12, 12, 12, 2), scale=1.5))
 
-    here, there = found(Here(), tmp_path / "unused"), found(pool, tmp_path / "grave")
+
+@pytest.fixture(scope="module")
+def found_here(deep: Graph) -> Parts:
+    return parts_found(deep, Here(), Path("unused"))
+
+
+def parts_found(graph: Graph, pool: Pool, grave: Path) -> Parts:
+    """The ends of each part, and its bounds."""
+    parts = split(Mortal(graph, SEQUENTIAL, home=os.getpid(), grave=grave), pool).parts
+    ends = [p.box.values["x"] for p in parts]
+    bounds = [p.errors["y"].ravel() for p in parts]
+    return sorted((*x.lo.ravel(), *x.hi.ravel(), *b) for x, b in zip(ends, bounds, strict=True))
+
+
+def test_the_bound_is_the_same_whoever_finds_it(
+    deep: Graph, found_here: Parts, pool: Pool, tmp_path: Path
+) -> None:
+    there = parts_found(deep, pool, tmp_path / "grave")
     assert (tmp_path / "grave").exists(), "no worker was killed"
-    assert len(here) > 16
-    np.testing.assert_allclose(np.array(there), np.array(here), rtol=1e-12)
+    assert len(found_here) > 16
+    np.testing.assert_allclose(np.array(there), np.array(found_here), rtol=1e-12)

@@ -1,0 +1,35 @@
+"""What workers are given to do in tests of pools; they import this module, and so little else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from onnx_import.errors import ModelError
+
+
+def die_once(grave: Path) -> None:
+    """End this process, the first of those that get here."""
+    try:
+        grave.mkdir()
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def squared(folder: Path, number: int) -> int:
+    if number == 3:
+        die_once(folder / "grave")
+    (folder / f"{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return number**2
+
+
+def dying(folder: Path, number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def failing(folder: Path, number: int) -> int:
+    raise ModelError(f"number {number} is not liked")
