@@ -29,9 +29,9 @@ def relative_sum(r: Rounder, times: int) -> float:
     return steps / (1.0 - steps) * (1.0 + 2.0**-50) if steps < 0.5 else float(np.inf)
 
 
-def lost_of_sum(r: Rounder, times: int) -> float:
-    """What underflows and flushed numbers cost such a sum beside."""
-    return 2.0 * times * _lost(r) * (1.0 + relative_sum(r, times))
+def lost_of_sum(r: Rounder, times: int, *, operations: int | None = None) -> float:
+    """What underflows and flushed numbers cost such a sum beside: τ of `root_of_squares`."""
+    return 2.0 * times * _lost(r, operations) * (1.0 + relative_sum(r, times))
 
 
 def root_of_squares(
@@ -43,22 +43,20 @@ def root_of_squares(
 
     With `operations` there are so many of them, which may lose what is below the normal numbers.
     """
-    relative = relative_sum(r, times)
-    tiny = _lost(r)
-    if operations is not None:
-        tiny = float(operations) * (tiny + 2.0 * r.smallest_normal)
-    tau = 2.0 * times * tiny * (1.0 + relative)
+    relative, tau = relative_sum(r, times), lost_of_sum(r, times, operations=operations)
     return apply(
         ROOT_OF_SQUARES,
         k=float(times),
         u=r.unit,
         B=relative,
         C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
-        tiny=tiny,
+        tiny=_lost(r, operations),
         T=max(float(np.sqrt(tau)) * (1.0 + 2.0**-49), 2.0**-510),
         N=norm,
     )
 
 
-def _lost(r: Rounder) -> float:
-    return r.underflow + r.flushed + r.lost_operands
+def _lost(r: Rounder, operations: int | None) -> float:
+    """What an operation loses below the normal numbers, or so many of them."""
+    lost = r.underflow + r.flushed + r.lost_operands
+    return lost if operations is None else float(operations) * (lost + 2.0 * r.smallest_normal)
