@@ -3,7 +3,7 @@
 Exact where no jump is crossed. A number beyond the type is undefined at run time, so none may be;
 of types of less than eight bits ONNX says that its higher bits are dropped, which is what it means
 over the reals, but no bound covers it. To these types onnxruntime rounds to the nearest integer
-where ONNX says towards zero: the bound covers both.
+where ONNX says towards zero: the bound covers both, and there is none where either leaves the type.
 """
 
 from __future__ import annotations
