@@ -255,8 +255,8 @@ def _grid_sample(r: Reading) -> Array:
     x, grid = r.x[0], r.stored[1]
     lengths, kind = x.shape[3:], grid.dtype.type
     number: Callable[[Any], Any] = Fraction if r.a.exact else kind
-    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(r.get("mode", "linear"), r.get("mode"))
-    mode = mode or "linear"
+    given = r.get("mode", "linear")
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(given, given)
     padding, aligned = r.get("padding_mode", "zeros"), r.get("align_corners", 0)
     one, two = number(1), number(2)
 
