@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import small_models
-from onnx import helper
+from onnx import TensorProto, helper
 
 import refine
 from encoders.arithmetic.exact_fields import Rationals, fraction
@@ -124,6 +124,26 @@ def test_the_first_diverging_node_is_named(net: Path) -> None:
 
 def test_no_divergence_where_the_contract_is_right(net: Path) -> None:
     assert first_diverging_node(load(net), net, X, PRESETS["ort-cpu"]) is None
+
+
+@pytest.mark.parametrize(("x", "parts"), [([1.0, 2.0, 3.0], False), ([1.0, 1.75, 3.0], True)])
+def test_nodes_are_compared_around_numbers_that_come_out_as_no_array(
+    tmp_path: Path, x: list[float], parts: bool
+) -> None:
+    """ONNX cuts 1.75 off to an int4, onnxruntime rounds it: seen where it is a float again."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.INT4),
+        helper.make_node("Cast", ["h"], ["z"], name="back", to=TensorProto.FLOAT),
+        helper.make_node("Neg", ["z"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(t, TensorProto.FLOAT, [3]) for t in "xy"]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    path = tmp_path / "m.onnx"
+    opset = [helper.make_opsetid("", 23)]
+    onnx.save(helper.make_model(made, opset_imports=opset, ir_version=11), path)
+    given = {"x": np.array(x, np.float32)}
+    found = first_diverging_node(load(path), path, given, PRESETS["ort-cpu"])
+    assert (isinstance(found, DivergingNode) and found.node == "back") if parts else found is None
 
 
 def test_torch_runs_the_graph(net: Path) -> None:

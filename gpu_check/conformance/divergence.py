@@ -38,7 +38,7 @@ def first_diverging_node(
     `inputs` are arrays of the model's own shapes and dtypes. Tensors that only the graph as read
     here has, or only the file, are passed over. None if all that can be compared agrees.
     """
-    outcome = replay_on_onnxruntime(_with_every_output(model, graph), inputs)
+    outcome = replay_on_onnxruntime(_with_compared_outputs(model, graph), inputs)
     if isinstance(outcome, NotReplayed):
         return outcome
     batch = {name: np.asarray(v)[None] for name, v in inputs.items()}
@@ -60,15 +60,17 @@ def first_diverging_node(
     return None
 
 
-def _with_every_output(model: Path, graph: Graph) -> bytes:
-    """The file with each of its tensors that `graph` knows made an output."""
+def _with_compared_outputs(model: Path, graph: Graph) -> bytes:
+    """The file with each of its tensors that can be compared made an output; of others, such as
+    integers of four bits, onnxruntime may give no arrays."""
     proto = onnx.load(str(model))
     present = {o.name for o in proto.graph.output}
     for node in proto.graph.node:
         for tensor in node.output:
-            if tensor and tensor not in present and tensor in graph.types:
-                kind = code_of(graph.types[tensor].dtype)
-                proto.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
+            kind = graph.types.get(tensor)
+            if kind is not None and kind.dtype.is_float and tensor not in present:
+                made = onnx.helper.make_tensor_value_info(tensor, code_of(kind.dtype), None)
+                proto.graph.output.append(made)
                 present.add(tensor)
     whole: bytes = proto.SerializeToString()
     return whole
