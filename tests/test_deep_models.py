@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,12 @@ def test_what_would_be_decomposed_too_large_is_refused(
     path = save(tmp_path / "m.onnx", [node], {"x": shape}, {"y": [None] * len(shape)}, stored)
     with pytest.raises(ModelError, match=said):
         load(path)
+
+
+def test_a_chain_longer_than_the_stack_is_asked_about(tmp_path: Path) -> None:
+    """Of more numbers than are split: whether they vary independently at its end."""
+    shape, length = [pruning.MOST_SPLIT_INPUTS + 1], 1100
+    names = ["x", *(f"t{k}" for k in range(1, length)), "y"]
+    nodes = [helper.make_node("Neg", [a], [b]) for a, b in itertools.pairwise(names)]
+    program = program_of(load(save(tmp_path / "m.onnx", nodes, {"x": shape}, {"y": shape})))
+    assert not pruning.gains(program, program.steps[-1], ())

@@ -169,11 +169,12 @@ def gains(program: Program, step: Step, bounded: Container[str]) -> bool:
 
 def _independent(program: Program, tensor: str) -> bool:
     """Is every element of its own range whatever the others are?"""
-    writer = program.writers.get(tensor)
-    if writer is None:
-        return True
-    kept = _scalar(writer) or writer.operator.movement
-    return kept and len(writer.reads) == 1 and _independent(program, writer.reads[0])
+    while (writer := program.writers.get(tensor)) is not None:
+        kept = _scalar(writer) or writer.operator.movement
+        if not kept or len(writer.reads) != 1:
+            return False
+        (tensor,) = writer.reads
+    return True
 
 
 def _scalar(step: Step) -> bool:
