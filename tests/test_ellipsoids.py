@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_models import graph_of_nodes
 from test_free_lines import network, real_values
 
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import round_array, small_format
 from gpu_check.emulator.emulator import emulate
+from onnx_import.graph import Node
 from refine.bounds.alpha import Branching
 from refine.bounds.ellipsoids.norms import box_norm_up, frobenius_up, spectral_up
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
@@ -150,6 +152,16 @@ def test_bounds_get_better_by_it_and_never_worse(
     assert with_it.largest < (1.0 if contracts else 0.97) * without.largest
     cites = {name for r in with_it.radii.values() for name in r.record.lemmas}
     assert "within-ellipsoid" in cites
+
+
+def test_inputs_that_are_received_rounded_come_from_nowhere_before() -> None:
+    made = {"x": (12,), "y": (12,)}
+    graph = graph_of_nodes([Node("tanh", "Tanh", ("x",), ("y",), {}, 18)], {}, made)
+    x, off = Interval(np.full(12, -1.0), np.full(12, 1.0)), np.full(12, 2.0**-10)
+    bounds = network_bounds(graph, InputBox({"x": x}, {"x": off}), IEEE_ANY, branching=Branching(1))
+    assert bounds.maps.ellipsoids["tanh"].squares > 0.0
+    assert np.all(bounds.errors["y"] >= off)  # a slope of 1 at 0
+    assert np.all(bounds.errors["y"] <= 1.01 * off)
 
 
 def test_executions_keep_to_the_bounds_where_secants_are_branched_on() -> None:

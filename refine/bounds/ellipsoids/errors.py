@@ -127,7 +127,9 @@ def _columns(c: FloatArray, size: FloatArray) -> FloatArray:
 
 def _box(parts: Sequence[FloatArray]) -> float:
     """An upper bound on ‖M·τ‖ over |τ| ≤ 1, M being these columns, of which each number was rounded
-    three times."""
+    three times; 0 where there are none."""
+    if not parts:
+        return 0.0
     matrix = np.concatenate(list(parts), axis=1)
     if not np.all(np.isfinite(matrix)):
         return float("inf")
