@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from threading import Lock
 
 from onnx_import.errors import ModelError
 
@@ -33,3 +34,20 @@ def dying(folder: Path, number: int) -> int:
 
 def failing(folder: Path, number: int) -> int:
     raise ModelError(f"number {number} is not liked")
+
+
+class Unread(Exception):
+    """An error that is pickled, and cannot be read again: it wants two arguments."""
+
+    def __init__(self, *, node: str, number: int) -> None:
+        super().__init__(f"{node} does not like {number}")
+
+
+def failing_unread(folder: Path, number: int) -> int:
+    raise Unread(node="gemm1", number=number)
+
+
+def failing_unsent(folder: Path, number: int) -> int:
+    error = ValueError(f"a lock dislikes {number}")
+    error.lock = Lock()  # type: ignore[attr-defined]
+    raise error

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_models
-from pool_tasks import die_once, dying, failing, squared
+from pool_tasks import die_once, dying, failing, failing_unread, failing_unsent, squared
 
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -66,6 +66,15 @@ def test_what_work_raises_is_raised_here(pool: Pool, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="number 7 is not liked"):
             one.result(60)
         assert other.result(60) == 49
+
+
+def test_an_error_that_no_other_process_can_read_is_told_by_its_text(tmp_path: Path) -> None:
+    with Processes(1).sharing(tmp_path) as submit:
+        unread, unsent = submit(failing_unread, 7), submit(failing_unsent, 8)
+        with pytest.raises(RuntimeError, match="Unread: gemm1 does not like 7"):
+            unread.result(60)
+        with pytest.raises(RuntimeError, match="ValueError: a lock dislikes 8"):
+            unsent.result(60)
 
 
 def test_a_task_that_ends_every_worker_is_given_up(tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ class _Worker:
     connection: Connection
 
 
+def _sent(error: Exception) -> Exception:
+    """The error as another process can read it: not every one survives being pickled."""
+    told = traceback.format_exc()
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(f"in a worker process:\n{told}")
+    return error
+
+
 def serve(connection: Connection, parent: int) -> None:
     """What a worker process does: hear what is shared, then make something of each task."""
     start_worker(parent)
@@ -201,6 +212,5 @@ def serve(connection: Connection, parent: int) -> None:
             try:
                 outcome = True, work(shared, asked)
             except Exception as error:
-                error.add_note(f"in a worker process:\n{traceback.format_exc()}")
-                outcome = False, error
+                outcome = False, _sent(error)
             connection.send(outcome)
