@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.arithmetic.exact_fields import Balls, ObjectArray, object_array
-from encoders.functions.curve import Curve, Piece, Shape
+from encoders.arithmetic.exact_fields import ObjectArray, object_array
+from encoders.curves.values import BALLS, MANY, ball_array, enclosed, lower, upper
+from encoders.functions.curve import Curve, Formula, Piece, Shape
 from encoders.lemmas.functions import CONVEX_PIECE
 from encoders.lemmas.kernel import apply
-from encoders.numbers.enclosure import FloatArray, Interval, add_down
+from encoders.numbers.enclosure import SMALLEST, UNIT, FloatArray, Interval, add_down, add_up
 from encoders.operator import LinearBounds
 
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +32,6 @@ _LINES = 5  # on either side, where several are asked for
 _BISECTIONS = 30
 _CHUNK = 4096
 _MANY = 256  # elements from which on equal ones are looked for
-BALLS = Balls(bits=96)
 _REALS = ApproximateReals()
 
 
@@ -41,7 +41,10 @@ def range_of(curve: Curve, x: Interval) -> Interval:
     inside = _inside(curve, x)
     lo, hi = _extremes(curve, x, zero, inside)
     crude = curve.range(x)
-    return Interval(np.where(inside, lo, crude.lo), np.where(inside, hi, crude.hi))
+    return Interval(
+        np.where(inside, np.maximum(lo, crude.lo), crude.lo),
+        np.where(inside, np.minimum(hi, crude.hi), crude.hi),
+    )
 
 
 def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
@@ -57,20 +60,20 @@ def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
 def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     inside = _inside(curve, x)
-    with BALLS.working():
-        for piece, part, at in _parts(curve, x, inside):
-            ends = (
-                (_hull_balls(part),)
-                if piece.shape is Shape.UNKNOWN
-                else (ball_array(part.lo), ball_array(part.hi))
-            )
-            for end in ends:
-                slope = piece.slope(BALLS, end)
-                low[at] = np.minimum(low[at], lower(slope))
-                high[at] = np.maximum(high[at], upper(slope))
+    for piece, part, at in _parts(curve, x, inside):
+        if piece.shape is Shape.UNKNOWN:
+            with BALLS.working():
+                whole = piece.slope(BALLS, _hull_balls(part))
+                found = [Interval(lower(whole), upper(whole))]
+        else:
+            found = [enclosed(piece.slope, end) for end in (part.lo, part.hi)]
+        for slope in found:
+            low[at], high[at] = np.minimum(low[at], slope.lo), np.maximum(high[at], slope.hi)
+    known = inside & (low <= high)
+    least, most = curve.slopes
     return (
-        np.where(inside & (low <= high), low, curve.slopes[0]),
-        np.where(inside & (low <= high), high, curve.slopes[1]),
+        np.where(known, np.maximum(low, least), least),
+        np.where(known, np.minimum(high, most), most),
     )
 
 
@@ -171,26 +174,34 @@ def _each_extreme(
 def _piece_extremes(
     piece: Piece, part: Interval, slope: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    m = ball_array(slope)
-
-    def g(at: ObjectArray) -> ObjectArray:
-        return np.asarray(piece.value(BALLS, at) - m * at, dtype=object)
-
     if piece.shape is Shape.UNKNOWN:
-        whole = g(_hull_balls(part))
+        at = _hull_balls(part)
+        whole = np.asarray(piece.value(BALLS, at) - ball_array(slope) * at, dtype=object)
         return lower(whole), upper(whole)
-    a, b = ball_array(part.lo), ball_array(part.hi)
-    ends = g(a), g(b)
     convex = piece.shape is Shape.CONVEX
     touch = _tangency(piece, part, slope, ascending=convex)
-    t = ball_array(touch)
-    at_touch, tilt = g(t), np.asarray(piece.slope(BALLS, t) - m, dtype=object)
+    ends = [_beyond_line(piece.value, at, slope, at) for at in (part.lo, part.hi)]
+    there = _beyond_line(piece.value, touch, slope, touch)
+    tilt = _beyond_line(piece.slope, touch, slope, np.ones_like(touch))
     if convex:
-        top = np.maximum(upper(ends[0]), upper(ends[1]))
-        return _over_convex(part, touch, lower(at_touch), top, (lower(tilt), upper(tilt))), top
-    top = np.maximum(upper(-ends[0]), upper(-ends[1]))  # of −g, which is convex
-    steep = -upper(tilt), -lower(tilt)
-    return -top, -_over_convex(part, touch, -upper(at_touch), top, steep)
+        top = np.maximum(ends[0].hi, ends[1].hi)
+        return _over_convex(part, touch, there.lo, top, (tilt.lo, tilt.hi)), top
+    top = np.maximum(-ends[0].lo, -ends[1].lo)  # of −g, which is convex
+    return -top, -_over_convex(part, touch, -there.hi, top, (-tilt.hi, -tilt.lo))
+
+
+def _beyond_line(
+    formula: Formula, at: FloatArray, slope: FloatArray, height: FloatArray
+) -> Interval:
+    """formula(at) − slope·height, enclosed; in balls throughout where there are few."""
+    if at.size < MANY:
+        line = ball_array(slope) * ball_array(height)
+        found = np.asarray(formula(BALLS, ball_array(at)) - line, dtype=object)
+        return Interval(lower(found), upper(found))
+    value, near = enclosed(formula, at), slope * height
+    none = (slope == 0.0) | (height == 0.0)
+    off = np.where(none, 0.0, np.abs(near) * (2.0 * UNIT) + SMALLEST)
+    return Interval(add_down(value.lo, -add_up(near, off)), add_up(value.hi, add_up(-near, off)))
 
 
 def _over_convex(
@@ -225,7 +236,7 @@ def _tangency(piece: Piece, part: Interval, slope: FloatArray, ascending: bool) 
 
     with np.errstate(all="ignore"):
         at_start, before_end = beyond(a), ~beyond(b)
-        for _ in range(_BISECTIONS):
+        for _ in range(0 if np.all(at_start | before_end) else _BISECTIONS):
             middle = 0.5 * a + 0.5 * b
             right = beyond(middle)
             a, b = np.where(right, a, middle), np.where(right, middle, b)
@@ -267,39 +278,6 @@ def _approximate(curve: Curve, at: FloatArray) -> FloatArray:
     return found
 
 
-_ball = np.frompyfunc(flint.arb, 1, 1)
-
-
-def ball_array(x: FloatArray) -> ObjectArray:
-    """Exact balls (radius 0) of float64 numbers, in an object array of the same shape."""
-    return np.asarray(_ball(x.astype(object)), dtype=object)
-
-
 def _hull_balls(x: Interval) -> ObjectArray:
     pairs = zip(x.lo.ravel().tolist(), x.hi.ravel().tolist(), strict=True)
     return object_array((flint.arb(a).union(flint.arb(b)) for a, b in pairs), x.shape)
-
-
-def _up_number(v: flint.arb) -> float:
-    if not v.is_finite():
-        return float("inf")
-    top = v.upper()
-    near = float(top)
-    return near if top <= flint.arb(near) else float(np.nextafter(near, np.inf))
-
-
-def _down_number(v: flint.arb) -> float:
-    return -_up_number(-v)
-
-
-_ups, _downs = np.frompyfunc(_up_number, 1, 1), np.frompyfunc(_down_number, 1, 1)
-
-
-def upper(balls: ObjectArray) -> FloatArray:
-    """Float64 numbers at least as large as every point of the balls."""
-    return np.asarray(_ups(balls), np.float64)
-
-
-def lower(balls: ObjectArray) -> FloatArray:
-    """Float64 numbers that are at most the lower ends of the balls."""
-    return np.asarray(_downs(balls), np.float64)

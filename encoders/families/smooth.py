@@ -38,8 +38,8 @@ from encoders.operator import (
 )
 from encoders.relaxations.elementwise import (
     elementwise_differences,
-    elementwise_values,
     secant_of_slopes,
+    through_linear_bounds,
 )
 from encoders.relaxations.lines import free_lines
 from encoders.rounding.error_arithmetic import traced
@@ -113,7 +113,7 @@ def smooth_operator(
         def lines() -> FreeLines:
             return free_lines(lines_of(shape, x, range_), x)
 
-        mapped = elementwise_values(range_, linear_bounds_of(shape, x, range_), x)
+        mapped = through_linear_bounds(range_, lambda: linear_bounds_of(shape, x, range_), x)
         return replace(mapped, lines=lines)
 
     def differences(

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.curves.curves import BALLS, ball_array, lower, upper
+from encoders.curves.values import BALLS, ball_array, lower, upper
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG

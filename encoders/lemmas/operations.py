@@ -117,16 +117,22 @@ COMPUTED_PRODUCT = Lemma(
 )
 
 _q, _d, _Q, _low = value("q", "x/y"), value("d"), number("Q"), number("low", "l")
+_below, _above = number("below", signed=True), number("above", signed=True)
 COMPUTED_QUOTIENT = Lemma(
     "computed-quotient",
     "The exact quotient of computed numbers is off by at most (e_x + Q·e_y)/l for |x/y| ≤ Q and a "
-    "computed divisor of [lo, hi], off by e_y, that stays at least l > 0 away from 0.",
+    "divisor of [lo, hi], off by e_y, that stays at least l > 0 away from 0 as it is computed: "
+    "between `below` and `above`.",
     HIGHAM + "section 3.3 (running error analysis)",
-    hypotheses=(term(0) < _low, (_low + _ey <= _lo) | (_low + _ey <= -_hi)),
+    hypotheses=(
+        term(0) < _low,
+        ((_low + _ey <= _lo) | (_low + _ey <= -_hi)) | ((_low <= _below) | (_low <= -_above)),
+    ),
     assumed=(
         within(_q, _Q),
         within(_dx, _ex),
         every(_lo <= _y, _y <= _hi, within(_dy, _ey)),
+        every(_below <= _y + _dy, _y + _dy <= _above),
         equal(_d * (_y + _dy), _dx - _q * _dy),
     ),
     error=_d,

@@ -140,5 +140,5 @@ def quotient_differences(
         pulled = plain.backward(c)
         return Moved(pulled.coefficients, carried_back((pulled.cost, rest.weighed(c))))
 
-    moved = quotient_moved(interval_quotient(x, y).magnitude, y, *errors)
+    moved = quotient_moved(interval_quotient(x, y).magnitude, y, hull, *errors)
     return DifferenceMap(moved.on(q.output), backward)

@@ -161,7 +161,9 @@ class ErrorArithmetic:
 
     def divide(self, a: Tracked, b: Tracked) -> Tracked:
         ideal = interval_quotient(a.ideal, b.ideal)
-        moved = quotient_moved(ideal.magnitude, b.ideal, self._moved(a), self._moved(b))
+        of_b = self._moved(b)
+        read = b.ideal.inflate(of_b.bound)
+        moved = quotient_moved(ideal.magnitude, b.ideal, read, self._moved(a), of_b)
         return self._rounded(ideal, moved, lambda m: by_factors(self.rounder, m, b), a, b)
 
     def sqrt(self, a: Tracked) -> Tracked:
@@ -261,12 +263,15 @@ def interval_quotient(a: Interval, b: Interval) -> Interval:
     )
 
 
-def quotient_moved(size: FloatArray, y: Interval, of_x: Radius, of_y: Radius) -> Radius:
-    """How far x̂/ŷ is from x/y, which is at most `size`, y being in its range before it moves:
-    x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ."""
+def quotient_moved(
+    size: FloatArray, y: Interval, computed: Interval, of_x: Radius, of_y: Radius
+) -> Radius:
+    """How far x̂/ŷ is from x/y, which is at most `size`, y being in its range before it moves, and
+    ŷ in `computed`: x̂/ŷ − x/y = (dx − (x/y)·dy)/ŷ."""
     with np.errstate(invalid="ignore"):
         away = np.maximum(y.lo, -y.hi) - of_y.bound
         away = away * (1.0 - 2.0**-49) if np.any(of_y.bound) else away
+        away = np.fmax(away, np.fmax(computed.lo, -computed.hi))
     return apply(
         COMPUTED_QUOTIENT,
         Q=size,
@@ -275,6 +280,8 @@ def quotient_moved(size: FloatArray, y: Interval, of_x: Radius, of_y: Radius) ->
         low=np.maximum(away, 0.0),
         lo=y.lo,
         hi=y.hi,
+        below=computed.lo,
+        above=computed.hi,
     )
 
 

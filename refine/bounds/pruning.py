@@ -25,6 +25,7 @@ _MOST_HIDDEN = 2**34  # the same, of a tensor inside
 _WORST = 2**29  # coefficients of those
 _MOST_OF_FEW = 2**26  # coefficients carried past nodes, where most elements get no pull-back
 _FEW = 8  # one element in so many
+_TOO_FEW = 512  # so few that what reads the tensor would hardly notice
 _ASKED_FIRST = 2**26  # coefficients, beyond which a part shows whether any are worth it
 _PART = 2**22  # of them
 _MOST_VISITS = 2**17  # nodes that all pull-backs together pass, beyond which they pass half that
@@ -84,9 +85,9 @@ def worth_refining(
             return alive
         doubt = np.minimum(-x.lo, x.hi).reshape(-1)
         most = _few(x.lo.size, int(_MOST_WORK // max(effort.work, 1)), effort)
-        order = _most(doubt, most if small else min(most, _WORST // x.lo.size))
+        order = _enough(doubt, most if small else min(most, _WORST // x.lo.size))
         return order[doubt[order] > 0]
-    return _most(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))
+    return _enough(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))
 
 
 def values_worth_refining(program: Program, tensor: str, x: Interval, effort: Effort) -> Rows:
@@ -136,6 +137,11 @@ def in_parts(rows: Rows, measure: FloatArray) -> tuple[Rows, Rows]:
     asked[:: max(len(rows) // few, 1)] = True
     asked[np.argsort(-flat[rows], kind="stable")[:few]] = True
     return rows[asked], rows[~asked]
+
+
+def _enough(measure: FloatArray, most: int) -> Rows:
+    """The largest, so many of them, one at least; none where that is next to nothing of all."""
+    return _most(measure, most)[: measure.size if _TOO_FEW * max(most, 1) >= measure.size else 0]
 
 
 def _most(measure: FloatArray, most: int) -> Rows:

@@ -7,20 +7,16 @@ intervals, as a power series over balls whose last coefficient holds over the wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any
 
 import flint
 import numpy as np
 
-from encoders.arithmetic.exact_fields import ObjectArray, Rationals, object_array
-from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.exact_fields import object_array
+from encoders.arithmetic.series_field import SeriesField
 from encoders.contract.presets import EXACT
 from encoders.functions.accuracy import Transcendental
-from encoders.functions.function import Function
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Step, program_of
 from gpu_check.emulator.exact import evaluate_real
@@ -32,7 +28,6 @@ from refine.pair.joined import Joined
 _ORDER = 5  # of the series, the last coefficient included
 _CELLS = 512
 _MOST = 6  # largest exponent of a range [-2^k, 2^k] that is looked at
-_BITS = 96
 
 
 @dataclass(frozen=True)
@@ -109,63 +104,11 @@ def _bounded(curve: Curve, middles: FloatArray, width: float) -> FloatArray:
 def _series(graph: Graph, middles: list[flint.arb]) -> list[flint.arb_series]:
     """The gap around each number, as a power series."""
     shape = graph.types[graph.inputs[0]].shape
-    numbers = [flint.arb_series([m, 1], prec=_ORDER) for m in middles]
+    field = SeriesField(_ORDER)
+    numbers = [field.around(m) for m in middles]
     given = object_array(numbers, (len(middles), *shape))
-    made = evaluate_real(graph, {graph.inputs[0]: given}, SeriesField())[graph.outputs[0]]
+    made = evaluate_real(graph, {graph.inputs[0]: given}, field)[graph.outputs[0]]
     return [flint.arb_series(v, prec=_ORDER) for v in made.ravel().tolist()]
-
-
-class SeriesField:
-    """`Field` of power series over balls, with the functions that have one."""
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        before, cap = flint.ctx.prec, flint.ctx.cap
-        flint.ctx.prec, flint.ctx.cap = _BITS, _ORDER
-        try:
-            yield
-        finally:
-            flint.ctx.prec, flint.ctx.cap = before, cap
-
-    def constant(self, values: Any) -> ObjectArray:
-        rational = Rationals().constant(values)
-        items = (self._number(v) for v in rational.ravel().tolist())
-        return object_array(items, rational.shape)
-
-    def number(self, value: Fraction) -> flint.arb_series:
-        return self._number(flint.fmpq(value.numerator, value.denominator))
-
-    def _number(self, value: flint.fmpq) -> flint.arb_series:
-        return flint.arb_series([flint.arb(value)], prec=_ORDER)
-
-    def maximum(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a maximum has no power series")
-
-    def sqrt(self, a: ObjectArray) -> ObjectArray:
-        return object_array((v.sqrt() for v in np.ravel(a).tolist()), np.shape(a))
-
-    def pi(self) -> flint.arb_series:
-        return flint.arb_series([flint.arb.pi()], prec=_ORDER)
-
-    def function(self, f: Function, a: ObjectArray) -> ObjectArray:
-        if f.series is None:
-            raise Transcendental(f"{f.name} has no power series here")
-        return object_array((f.series(v) for v in np.ravel(a).tolist()), np.shape(a))
-
-    def floor(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no power series")
-
-    def nearest(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no power series")
-
-    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a comparison has no power series")
-
-    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a choice has no power series")
-
-    def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a sum is no formula of one number")
 
 
 def _over(cells: FloatArray, edge: float, x: Interval) -> FloatArray:

@@ -189,6 +189,29 @@ def test_a_deviation_by_hand_has_a_bound(tmp_path: Path) -> None:
     onnx.checker.check_model(str(path))
 
 
+def test_logarithms_between_their_extremes_have_a_bound(tmp_path: Path) -> None:
+    """s/max s for s = log q − min log q, as spectra are normalised: errors of quiet elements are
+    larger than the divisor, which a loud element keeps away from zero at run time."""
+    nodes = [
+        helper.make_node("Add", ["x", "big"], ["a"]),
+        helper.make_node("Sub", ["a", "big"], ["t"]),
+        helper.make_node("Mul", ["t", "t"], ["q"]),
+        helper.make_node("Add", ["q", "eps"], ["e"]),
+        helper.make_node("Log", ["e"], ["l"]),
+        helper.make_node("ReduceMin", ["l"], ["m"]),
+        helper.make_node("Sub", ["l", "m"], ["s"]),
+        helper.make_node("ReduceMax", ["s"], ["d"]),
+        helper.make_node("Div", ["s", "d"], ["y"]),
+    ]
+    weights = {"big": np.float32(2.0**20), "eps": np.float32(1e-10)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 4]}, {"y": [1, 4]}, weights)
+    low = np.array([[100.0, -1e-3, -1e-3, -1e-3]], np.float32)
+    high = np.array([[101.0, 1e-3, 1e-3, 1e-3]], np.float32)
+    result = bound(str(path), {"x": (low, high)}, seed=0)
+    assert result.worst_found is not None
+    assert 0.0 < float(result.worst_found) <= result.bound < 10.0
+
+
 @pytest.mark.parametrize("op", ["Clip", "HardSigmoid"])
 def test_errors_are_no_larger_than_what_is_between_the_ends(tmp_path: Path, op: str) -> None:
     """Cancellation makes an error far larger than what comes of it."""

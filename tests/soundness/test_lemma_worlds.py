@@ -192,7 +192,8 @@ def computed_quotient(d: Draw) -> World:
     q = n["x"] / n["y"]
     moved = (n["x"] + n["dx"]) / (n["y"] + n["dy"])
     lo, hi = d.around(n["y"])
-    low = max(lo, -hi) - n["ey"] - d.choice([Q(0), Q(1, 64)])
+    below, above = d.around(n["y"] + n["dy"])
+    away = d.choice([max(lo, -hi) - n["ey"], max(below, -above)])
     return {
         **n,
         "q": q,
@@ -200,7 +201,9 @@ def computed_quotient(d: Draw) -> World:
         "d": moved - q,
         "lo": lo,
         "hi": hi,
-        "low": low,
+        "low": away - d.choice([Q(0), Q(1, 64)]),
+        "below": below,
+        "above": above,
     }, moved - q
 
 
