@@ -270,8 +270,27 @@ def test_only_the_kernel_makes_a_radius() -> None:
     radius = rounded(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match="read-only"):
         radius.bound[0] = 0.0
-    with pytest.raises(AttributeError):
-        radius.bound = np.zeros(2)  # type: ignore[misc]
+    before = radius.bound.copy()
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        radius.bound.flags.writeable = True
+    for name in ("bound", "_bound", "_record"):
+        with pytest.raises(AttributeError):
+            setattr(radius, name, -np.ones(2))
+        with pytest.raises(AttributeError):
+            delattr(radius, name)
+    np.testing.assert_array_equal(radius.bound, before)
+
+
+def test_no_class_says_that_it_is_of_the_kernel() -> None:
+    for parent in (Radius, Rounding):
+        with pytest.raises(TypeError):
+            type("Mine", (parent,), {"__module__": kernel.__name__})
+
+
+def test_what_another_process_sends_is_a_radius() -> None:
+    restore, (_, record) = rounded(1.0, 1.0).__reduce__()
+    sent = restore(np.array([-1.0, np.nan, 1.0]), record)
+    np.testing.assert_array_equal(sent.bound, [np.inf, np.inf, 1.0])
 
 
 def test_what_is_given_may_change_later() -> None:
@@ -363,14 +382,19 @@ def test_the_type_checker_refuses_too(tmp_path: Path) -> None:
     source.write_text(
         "import numpy as np\n"
         "from encoders.lemmas.kernel import Radius\n"
+        "from encoders.lemmas.ranges.range import Range\n"
         "made = Radius(np.zeros(2))\n"
         "made.bound = np.zeros(2)\n"
+        "made._bound = np.zeros(2)\n"
+        "def emptied(x: Range) -> None:\n"
+        "    x.lo = x.hi + 1.0\n"
+        "Range(np.zeros(2), np.ones(2))\n"
     )
     said, _, code = api.run(
         ["--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path), str(source)]
     )
     assert code == 1
-    assert all(f"outside.py:{line}: error" in said for line in (3, 4)), said
+    assert all(f"outside.py:{line}: error" in said for line in (4, 5, 6, 8, 9)), said
 
 
 def formulas(lemma: Lemma) -> list[Formula]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Protocol, TypeAlias, TypeVar, final, overload
+from typing import Final, Never, Protocol, TypeAlias, TypeVar, final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from encoders.lemmas.combining import (
     WORST,
 )
 from encoders.lemmas.lemma import Lemma, RangeLemma, RoundingLemma
-from encoders.lemmas.ranges.range import _RANGE_KEY, Range
+from encoders.lemmas.ranges.range import _RANGE_KEY, Range, known_ends, only_read
 from encoders.lemmas.ranges.reals import FOUND_RANGE, MOVED_RANGE
 from encoders.lemmas.reading.evaluation import (
     Plan,
@@ -91,13 +91,20 @@ class Radius:
         if key is not _KEY:
             raise TypeError("a radius is made by applying a lemma (encoders/lemmas)")
         assert is_radius(bound)
-        held = np.asarray(bound).view()
-        held.flags.writeable = False
-        self._bound, self._record = held, record
+        self._bound: Final = only_read(bound)
+        self._record: Final = record
 
     def __init_subclass__(cls) -> None:
-        if cls.__module__ != __name__:
+        if cls.__module__ != __name__ or "Rounding" in globals():
             raise TypeError("a radius is made by applying a lemma (encoders/lemmas)")
+
+    def __setattr__(self, name: str, value: Never) -> None:
+        if hasattr(self, name):
+            raise AttributeError(f"a radius keeps its numbers: '{name}' is set already")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> Never:
+        raise AttributeError(f"a radius keeps its numbers: '{name}' stays")
 
     @property
     def bound(self) -> FloatArray:
@@ -138,15 +145,7 @@ class Radius:
 
         Raises ValueError for an f that makes other numbers.
         """
-        held = self._bound
-        there = f(held)
-        if not np.may_share_memory(there, held):
-            size = max(held.size, 1)
-            places = f(np.arange(held.size, dtype=np.float64).reshape(held.shape))
-            if np.any((places < 0) | (places >= size) | (places != np.floor(places))):
-                raise ValueError("this moves no elements about: it makes numbers of its own")
-            there = np.asarray(held.reshape(-1)[places.astype(np.intp)])
-        return _moved(there, (self,))
+        return _moved(_there(self._bound, f), (self,))
 
     def taken(self, places: npt.NDArray[np.intp]) -> Radius:
         """The elements at these places of the flat array."""
@@ -216,7 +215,7 @@ class Rounding(Radius):
         self, key: _Key, bound: FloatArray, record: Application, reach: FloatArray
     ) -> None:
         super().__init__(key, bound, record)
-        self._reach = reach
+        self._reach: Final = reach
 
     @property
     def reach(self) -> FloatArray:
@@ -282,12 +281,18 @@ def enclosed(lemma: RangeLemma, **given: Given) -> Range:
 def range_of(x: Interval, lemma: RangeLemma = FOUND_RANGE) -> Range:
     """The range that it is, or, of an interval that code of ours found without a lemma, a range
     that says so."""
-    return x if isinstance(x, Range) else enclosed(lemma, a=x.lo, b=x.hi)
+    if isinstance(x, Range):
+        return x
+    lo, hi = known_ends(x.lo, x.hi)
+    return enclosed(lemma, a=lo, b=hi)
 
 
 def range_moved(x: Range, f: Callable[[FloatArray], FloatArray]) -> Range:
-    """After moving elements about, as f does to each end: `moved-range`."""
-    return _placed(f(x.lo), f(x.hi), x)
+    """After moving elements about, as f does to each end: `moved-range`.
+
+    Raises ValueError for an f that makes other numbers.
+    """
+    return _placed(_there(x.lo, f), _there(x.hi, f), x)
 
 
 def range_through(x: Range, part: LinearPart) -> Range:
@@ -447,6 +452,18 @@ def _after_all(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...
     largest = _largest(bound)
     numbers = (largest, *(0.0 for _ in lemma.read[1:]))
     return Application(lemma, numbers, largest, bound.size, premises)
+
+
+def _there(held: FloatArray, f: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """The elements where f moves them."""
+    there = f(held)
+    if np.may_share_memory(there, held):
+        return there
+    size = max(held.size, 1)
+    places = f(np.arange(held.size, dtype=np.float64).reshape(held.shape))
+    if np.any((places < 0) | (places >= size) | (places != np.floor(places))):
+        raise ValueError("this moves no elements about: it makes numbers of its own")
+    return np.asarray(held.reshape(-1)[places.astype(np.intp)])
 
 
 def _largest(bound: FloatArray) -> float:

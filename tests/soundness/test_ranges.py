@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import pickle
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -70,8 +72,18 @@ def test_only_the_kernel_makes_a_range() -> None:
     ):
         with pytest.raises(TypeError):
             attempt()
+    made = range_of(Interval(*ends))
     with pytest.raises(ValueError, match="read-only"):
-        range_of(Interval(*ends)).lo[0] = 0.0
+        made.lo[0] = 2.0
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        made.lo.flags.writeable = True
+    with pytest.raises(AttributeError):
+        made.lo = np.full(2, 2.0)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        dataclasses.replace(made, lo=np.full(2, 2.0))
+    ends[0][:] = 2.0  # whoever holds the ends may change them
+    np.testing.assert_array_equal([made.lo, made.hi], [[0.0, 0.0], [1.0, 1.0]])
+    assert type(pickle.loads(pickle.dumps(made))) is Interval  # a claim, to be made a range anew
 
 
 def test_nobody_else_has_the_key_of_ranges() -> None:
@@ -95,6 +107,16 @@ def test_what_is_no_number_is_not_known() -> None:
     x = range_of(Interval(np.array([np.nan, 0.0]), np.array([1.0, np.nan])))
     np.testing.assert_array_equal(x.lo, [-np.inf, 0.0])
     np.testing.assert_array_equal(x.hi, [1.0, np.inf])
+
+
+def test_ends_that_are_crossed_are_of_nothing() -> None:
+    """No real value lies in [1, 0], so whoever found it is wrong: nothing is known there."""
+    x = range_of(Interval(np.array([1.0, 0.0]), np.array([0.0, 1.0])))
+    np.testing.assert_array_equal([x.lo, x.hi], [[-np.inf, 0.0], [np.inf, 1.0]])
+    assert x.record.failed is not None
+    for f in (lambda v: v - 1.0, lambda v: v + 5.0 * (v == 0.0)):
+        with pytest.raises(ValueError, match="numbers of its own"):
+            range_moved(range_of(Interval(np.zeros(2), np.ones(2))), f)
 
 
 @pytest.mark.parametrize("m", [np.inf, -np.inf])

@@ -34,9 +34,7 @@ class Range(Interval):
     def __init__(self, key: object, lo: FloatArray, hi: FloatArray, record: Application) -> None:
         if key is not _RANGE_KEY:
             raise TypeError("a range is made by applying a lemma (encoders/lemmas)")
-        lo = lo if highest(lo) < np.inf else np.where(lo < np.inf, lo, -np.inf)
-        hi = hi if lowest(hi) > -np.inf else np.where(hi > -np.inf, hi, np.inf)
-        super().__init__(_only_read(lo), _only_read(hi))
+        super().__init__(*map(only_read, known_ends(lo, hi)))
         object.__setattr__(self, "_record", record)
 
     def __init_subclass__(cls) -> None:
@@ -57,7 +55,19 @@ class Range(Interval):
         return Interval, (self.lo, self.hi)
 
 
-def _only_read(end: FloatArray) -> FloatArray:
-    held = np.asarray(end).view()
-    held.flags.writeable = False
-    return held
+def known_ends(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Infinite ends where one is no number, or says what an overflow leaves."""
+    lo = lo if highest(lo) < np.inf else np.where(lo < np.inf, lo, -np.inf)
+    hi = hi if lowest(hi) > -np.inf else np.where(hi > -np.inf, hi, np.inf)
+    return lo, hi
+
+
+def only_read(numbers: FloatArray) -> FloatArray:
+    """These very numbers, which nobody who sees them can change: a view of them can be written to
+    again where what it is of can."""
+    held = np.asarray(numbers)
+    owner = held
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    owner.flags.writeable = held.flags.writeable = False
+    return held.view()

@@ -34,6 +34,7 @@ GIVEN_RANGE = range_lemma(
     "given-range",
     "An input lies where the domain, or a part of it, says.",
     "the claim",
+    hypotheses=(_a <= _b,),
     assumed=(every(_a <= _x, _x <= _b),),
     of=_x,
     low=_a,
@@ -44,6 +45,7 @@ FOUND_RANGE = range_lemma(
     "A real value lies where the interval arithmetic of its operator, which no lemma of this "
     "library follows, says.",
     INTERVALS,
+    hypotheses=(_a <= _b,),
     assumed=(every(_a <= _x, _x <= _b),),
     of=_x,
     low=_a,

@@ -99,10 +99,8 @@ def evaluated(plan: Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, Fai
     with np.errstate(all="ignore"):
         bound = in_blocks(of_blocks, *arrays.values()) if arrays else of_blocks()
     if bound.size > _MANY and not np.any(bound):
-        bound = nothing(bound.shape)
-    elif any(np.may_share_memory(bound, a) for a in arrays.values()):
-        bound = bound.copy()  # whoever holds the number may change it
-    return bound, failed
+        return nothing(bound.shape), failed
+    return _apart(bound, arrays.values()), failed
 
 
 def evaluated_ends(
@@ -128,7 +126,12 @@ def evaluated_ends(
 
     with np.errstate(all="ignore"):
         lo, hi = all_in_blocks(of_blocks, *arrays.values())
-    return lo, hi, failed
+    return _apart(lo, arrays.values()), _apart(hi, arrays.values()), failed
+
+
+def _apart(found: FloatArray, given: Iterable[FloatArray]) -> FloatArray:
+    """What was found, in memory of its own: whoever holds a number that was given may change it."""
+    return found.copy() if any(np.may_share_memory(found, a) for a in given) else found
 
 
 def _unmet(plan: Plan, frame: Frame, failed: Failed) -> Iterator[Truth]:
