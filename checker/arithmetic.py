@@ -97,8 +97,7 @@ class Linear:
 
 
 def chosen(index: Index, size: int, scale: Any = 1.0) -> Linear:
-    """y = scale·x[index], index (outputs,) into `size` inputs, -1 where there is none; a scale that
-    is one number is 1 or -1."""
+    """y = scale·x[index], -1 where there is none of `size`; a scale that is one number is ±1."""
     used = int(np.max(np.bincount(index[index >= 0]), initial=1))
 
     def backward(w: Array, c: Array) -> Array:

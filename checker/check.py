@@ -107,21 +107,27 @@ def _row(model: Model, *, terms: Any, at_most: str, strict: bool) -> Row:
 
 
 def owed(model: Model) -> dict[str, list[Any]]:
-    """What a certificate lists of a model: how each node rounds (the lemma, and the number of terms
-    it is applied to), and the tensors that nonlinear nodes read, of which it claims something."""
+    """What a certificate lists of a model: how nodes round, and what nonlinear ones read."""
     nodes = [{"node": n.title, "lemma": n.lemma, "terms": n.terms} for n in model.nodes]
     read = {t for node in model.nodes if node.kind != "affine" for t in node.inputs}
     return {"nodes": nodes, "tensors": [n.output for n in model.nodes if n.output in read]}
 
 
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A table. Raises Outside where a name in it stands for two things."""
+    if len(held := dict(pairs)) < len(pairs):
+        raise Outside("a name in the certificate stands for two things")
+    return held
+
+
 def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The document and the arrays of a certificate."""
     with zipfile.ZipFile(io.BytesIO(data)) as zipped:
-        if sum(i.file_size for i in zipped.infolist()) > 2**31:
+        if sum(once([(i.filename, i.file_size) for i in zipped.infolist()]).values()) > 2**31:
             raise Outside("the certificate is larger than 2 GiB")
-        document = json.loads(zipped.read("certificate.json"))
+        document = json.loads(zipped.read("certificate.json"), object_pairs_hook=once)
         with np.load(io.BytesIO(zipped.read("arrays.npz")), allow_pickle=False) as arrays:
-            return document, {name: arrays[name] for name in arrays.files}
+            return document, once([(name, arrays[name]) for name in arrays.files])
 
 
 def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
@@ -143,8 +149,7 @@ def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
 
 
 def check(*files: bytes) -> str:
-    """The claim that holds, in words, of a certificate, a model and perhaps a property. Raises
-    Rejected where something is not shown, Outside where it has no meaning here; each says where."""
+    """The claim that holds, in words. Raises Rejected where it is not shown, Outside for none."""
     try:
         return _checked(*files)
     except (Rejected, Outside):
@@ -172,8 +177,7 @@ def _checked(data: bytes, model_data: bytes, property_data: bytes | None = None)
 
     def rows(name: str, count: int, size: int, kind: Any = np.float64) -> Any:
         value = arrays.get(name, np.zeros(0))
-        fits = value.dtype == kind and value.shape == (count, size)
-        if not fits or not np.all(np.isfinite(value)):
+        if (value.dtype, value.shape) != (kind, (count, size)) or not np.all(np.isfinite(value)):
             raise Rejected(f"'{name}' does not hold {count} x {size} finite numbers")
         return value
 
@@ -210,7 +214,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"rejected: {error}")
         return REJECTED
     except (Outside, OSError, MemoryError) as error:
-        print(f"not checked: {error}")
+        missing = isinstance(error, OSError) and f"{error.filename}: {error.strerror}"
+        print(f"not checked: {missing or error}")
     return OUTSIDE
 
 

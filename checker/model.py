@@ -27,8 +27,7 @@ OPERATORS = {  # the method that reads it, and the attributes that are understoo
     "MaxPool": ("pool", _WINDOW + "storage_order"), "Mul": ("scale", ""),
     "Pad": ("move", "mode pads value"), "Relu": ("hinge", ""), "Reshape": ("move", "allowzero"),
     "Shape": ("move", ""), "Slice": ("move", "axes ends starts"), "Squeeze": ("move", "axes"),
-    "Sub": ("sum", ""), "Transpose": ("move", "perm"), "Unsqueeze": ("move", "axes"),
-}  # fmt: skip
+    "Sub": ("sum", ""), "Transpose": ("move", "perm"), "Unsqueeze": ("move", "axes")}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ def read_model(data: bytes, shapes: Mapping[str, Sequence[int]]) -> Model:
 
 
 class Model:
-    """The nodes in order, of flat tensors; the format of all floats; `sizes` and `shapes` of what
-    varies, `stored` what does not. It is read node by node, by a method per kind of operator."""
+    """The nodes in order, of flat tensors; `sizes` and `shapes` of what varies, `stored` else."""
 
     def __init__(self, proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> None:
         graph = proto.graph

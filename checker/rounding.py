@@ -16,15 +16,13 @@ from checker.model import Node
 
 FORMATS = {  # precision, emin, emax
     "float16": (11, -14, 15), "bfloat16": (8, -126, 127), "float32": (24, -126, 127),
-    "float64": (53, -1022, 1023),
-}  # fmt: skip
-GRADUAL = "gradual flush either"
+    "float64": (53, -1022, 1023)}  # fmt: skip
 FREE = "schema name functions evidence provenance factor_rounding block blocks lanes"
 FIELDS = {  # what fields of a contract may say beside those that may say anything
     "order": "any sequential pairwise blocked blocks lanes", "fma": "always never either",
     "bias": "first last after-first-block any", "normalization": "folded reciprocal direct either",
-    "subnormal_results": GRADUAL, "subnormal_operands": GRADUAL, "exact": "False",
-}  # fmt: skip
+    "subnormal_results": "gradual flush either", "subnormal_operands": "gradual flush either",
+    "exact": "False"}  # fmt: skip
 
 
 def read_contract(table: Mapping[str, Any], name: str) -> tuple[bool, bool]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -245,6 +246,11 @@ def mutants(it: Made, claimed: Callable[[Made], Iterator[Mutant]] = of_claim) ->
         for slope in (-0.01, 1.01, np.nan):
             yield from arrays(f"slope{i}", at(wide, slope))
         yield from arrays(f"err{i}", lambda v: 0.5 * v)
+        yield from arrays(f"err{i}", lambda v: -v)
+        yield from arrays(f"err{i}", lambda v: v.astype(np.longdouble))
+        yield from arrays(f"err{i}", lambda v: v.astype(complex))
+        yield from arrays(f"err{i}", lambda v: v.astype(v.dtype.newbyteorder()))
+        yield f"ends {i} swapped", d, a | {f"lo{i}": hi, f"hi{i}": lo}
         yield from arrays(f"lo{i}", lambda v: np.full_like(v, np.max(v)))
         for name in ("lo", "hi", "err", "slope"):
             yield from arrays(f"{name}{i}", lambda v: v[:, :-1])
@@ -323,6 +329,42 @@ def test_mutants_of_certificates_are_rejected(name: str, made: Callable[[str], M
     tried, alive = survivors(made(name), mutants(made(name)))
     assert alive == []
     assert tried > 100
+
+
+@pytest.mark.parametrize("twice", ["a member", "a key", "a key within", "an array"])
+def test_nothing_is_said_twice(twice: str, made: Callable[[str], Made], tmp_path: Path) -> None:
+    """Other readers may take the first of two claims, and this one the last."""
+    it = made("dense")
+    text, more = json.dumps(it.document), deepcopy(it.document)
+    more["claim"]["eps"] = dict.fromkeys(more["claim"]["eps"], "0")
+    stronger = json.dumps(more["claim"])
+    inner = io.BytesIO()
+    np.savez(inner, **it.arrays)
+    members: list[tuple[str, str | bytes]] = [
+        ("certificate.json", text),
+        ("arrays.npz", inner.getvalue()),
+    ]
+    if twice == "a member":
+        members.insert(0, ("certificate.json", json.dumps(more)))
+    if twice == "a key":
+        members[0] = ("certificate.json", f'{{"claim": {stronger}, {text[1:]}')
+    if twice == "a key within":
+        (output,) = it.document["claim"]["eps"]
+        changed = text.replace('"eps": {', f'"eps": {{{json.dumps(output)}: "0", ')
+        members[0] = ("certificate.json", changed)
+    if twice == "an array":
+        more_arrays = io.BytesIO(inner.getvalue())
+        with zipfile.ZipFile(more_arrays, "a") as zipped, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            zipped.writestr("err0.npy", zipped.read("err0.npy"))
+        members[1] = ("arrays.npz", more_arrays.getvalue())
+    file = tmp_path / "twice.cert"
+    with zipfile.ZipFile(file, "w") as zipped, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for member in members:
+            zipped.writestr(*member)
+    with pytest.raises(Outside, match="stands for two things"):
+        check(file.read_bytes(), it.model)
 
 
 def changed_models(it: Made) -> Iterator[tuple[str, bytes]]:

@@ -71,10 +71,12 @@ def test_recheck(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for model, code, said in (
         (DEMO, 0, "accepted: "),
         (other, 1, "rejected: the certificate is of a model with another hash"),
-        (demo.parent / "none.onnx", 2, "not checked: [Errno 2] No such file or directory"),
+        (Path("none.onnx"), 2, "not checked: none.onnx: No such file or directory\n"),
     ):
         assert run(["recheck", str(demo), str(model)]).value == code
         assert capsys.readouterr().out.startswith(said)
+    assert run(["recheck", "none.cert", str(DEMO)]).value == 2
+    assert capsys.readouterr().out == "not checked: none.cert: No such file or directory\n"
 
 
 def test_a_certificate_is_not_written_for_what_is_not_verified(
