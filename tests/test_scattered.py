@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from small_models import mlp, save
 
 from encoders.arithmetic.approximate_field import ApproximateReals
@@ -269,3 +270,28 @@ def test_odd_networks_scatter_no_further(tmp_path: Path, kind: str) -> None:
             likely = _bounded(path, STOCHASTIC, asked, Probably(failing)).errors["y"]
             often = np.mean(np.any(off > likely.reshape(1, -1), axis=1))
             assert often <= failing + 3 * np.sqrt(failing / runs)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-100, 1e-170, 1e-250, 1e-308])
+def test_squares_that_underflow_count(tmp_path: Path, scale: float) -> None:
+    """In float64 the squares of the roundings of small numbers are none of float64's numbers."""
+    rng = np.random.default_rng(3)
+    w = rng.uniform(-1, 1, (24, 3)) * scale
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.DOUBLE, [1, size])
+        for name, size in (("x", 24), ("y", 3))
+    )
+    graph = helper.make_graph([node], "g", [x], [y], [numpy_helper.from_array(w, "w")])
+    path = tmp_path / "m.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    asked = DomainOptions(center="0", radius="1")
+    found = _bounded(path, PRESETS["sequential"], asked, Probably(1e-9))
+    (most,) = found.errors.values()
+    for point in rng.uniform(-1, 1, (50, 24)):
+        for column, limit in zip(w.T, most.reshape(-1), strict=True):
+            ran, exact = 0.0, Fraction(0)
+            for a, b in zip(point.tolist(), column.tolist(), strict=True):
+                ran, exact = ran + a * b, exact + Fraction(a) * Fraction(b)
+            assert abs(Fraction(ran) - exact) <= Fraction(float(limit))

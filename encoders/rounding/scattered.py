@@ -42,6 +42,8 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
 
 _MORE = 2.0**-50
+_LEAST_SQUARE = 2.0**-1000
+_TINY = 2.0**-1074  # more than a product that underflows in float64 is off by
 _MOST = 0.5  # of all additions' relative errors together, in a sum of any order
 
 
@@ -125,6 +127,11 @@ def _more(a: FloatArray) -> FloatArray:
     return np.asarray(a * (1.0 + _MORE))
 
 
+def _squared(size: FloatArray) -> FloatArray:
+    """At least the squares of numbers ≥ 0, also of those whose squares float64 does not hold."""
+    return np.where(size == 0, 0.0, np.maximum(_more(size * size), _LEAST_SQUARE))
+
+
 def _wider(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, FloatArray]:
     return lo - np.abs(lo) * _MORE, hi + np.abs(hi) * _MORE
 
@@ -165,6 +172,7 @@ class ScatterArithmetic:
         """Half the spacing of the format at numbers of at most this size; +∞ from overflow on."""
         _, exponent = np.frexp(size)
         gap = np.ldexp(1.0, np.maximum(exponent - 1, self.format.emin) - self.format.precision)
+        gap = np.maximum(gap, 2.0**-1074)  # half of float64's least gap is no number of float64
         return np.where(size < self.format.largest_number, gap, np.inf)
 
     @property
@@ -191,7 +199,7 @@ class ScatterArithmetic:
         most = 2.0 * half if self._stochastic else half
         return replace(
             value,
-            square=_more(value.square + _more(half * half)),
+            square=_more(value.square + _squared(half)),
             rest=_more(value.rest + lost),
             worst=_more(value.worst + _more(most + lost)),
             sources=value.sources | {next(self.numbers)},
@@ -240,11 +248,13 @@ class ScatterArithmetic:
         lo, hi = _wider(np.minimum.reduce(ends), np.maximum.reduce(ends))
         _need_own(lo.shape, b)
         size, lost = a.size, _more(a.size + b.size + 1.0) * self._operand
-        lost = np.where(a.zero() | b.zero(), 0.0, lost)
+        nothing = a.zero() | b.zero()
+        lo, hi = (np.where(nothing, 0.0, end + off) for end, off in ((lo, -_TINY), (hi, _TINY)))
+        lost = np.where(nothing, 0.0, lost + np.where(b.worst == 0, 0.0, _TINY))
         arrays = np.broadcast_arrays(
             lo,
             hi,
-            _more(_more(size * size) * b.square),
+            _squared(_more(size * _more(np.sqrt(b.square)))),
             _more(size * b.rest) + lost,
             _more(size * b.worst) + lost,
         )
@@ -403,7 +413,7 @@ class ScatterArithmetic:
         arrays = (
             lo - spread,
             hi + spread,
-            _more(square * grown + _more(additions * _more(half * half))),
+            _more(square * grown + _more(additions * _squared(half))),
             _more(rest * grown + lost),
             _more(worst * grown + _more(_more(additions * most) + lost)),
         )

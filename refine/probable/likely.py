@@ -38,6 +38,7 @@ from refine.bounds.optimising import chunks
 from refine.bounds.pruning import feeds_nonlinear
 
 _MORE = 1.0 + 1e-9  # more than float64 loses in sums of so many squares
+_UNDERFLOWN = 2.0**-1000  # and more than it loses of a square that it does not hold
 
 
 @dataclass(frozen=True)
@@ -200,10 +201,10 @@ def _squares(weights: FloatArray, square: FloatArray) -> FloatArray:
     """Σ c²·b² for each functional."""
     if not np.any(square):
         return np.zeros(len(weights))
-    flat = np.broadcast_to(square, weights.shape[1:]).reshape(-1)
+    flat = np.broadcast_to(np.sqrt(square), weights.shape[1:]).reshape(-1)
     wide = weights.reshape(len(weights), -1)
-    used = np.where(wide == 0, 0.0, flat)  # 0·∞: what does not count may overflow
-    return np.asarray(np.einsum("ki,ki,ki->k", wide, wide, used))
+    sizes = wide * np.where(wide == 0, 0.0, flat)  # 0·∞: what does not count may overflow
+    return np.asarray(np.einsum("ki,ki->k", sizes, sizes) + flat.size * _UNDERFLOWN)
 
 
 def worst_of(parts: Sequence[ProbableErrors]) -> ProbableErrors:
