@@ -99,7 +99,7 @@ def test_outside_a_domain_nothing_is_known() -> None:
 
 
 def test_wrong_polynomials_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is charged is needed: a coefficient that is off by 2^-30 of itself leaves numbers outside."""
+    """What is charged is needed: a coefficient off by 2^-30 of itself leaves numbers outside."""
     made = values._polynomials
 
     def wrong(formula: Formula, centres: FloatArray, widths: FloatArray) -> object:
@@ -116,7 +116,7 @@ def test_wrong_polynomials_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "gelu", "exp", "softplus", "erf", "atan"])
 def test_many_intervals_have_the_bounds_of_few(name: str) -> None:
-    """Ranges, slopes and lines hold what the same intervals have a few at a time, and little more."""
+    """Ranges, slopes and lines are those of the same intervals a few at a time, or little more."""
     curve = CURVES[name]
     rng = np.random.default_rng(3)
     lo = 3.0 * rng.standard_normal(2 * MANY)

@@ -28,12 +28,12 @@ MANY = 2**11
 """Numbers from which on polynomials are made."""
 
 _SHARED = 6  # numbers for which a polynomial is made
-_TERMS = 10  # of a polynomial
+_TERMS = 14  # of a polynomial
 _DIGITS = (8, 11, 14)
 """Digits of the numbers that polynomials are around; more, where fewer lose too much."""
 _LEAST, _MOST = 2.0**-900, 2.0**900
 _UNDERFLOWS = 2.0**-1060  # more than those of all steps of a polynomial
-_LOST = 2.0**-46  # of the size of a polynomial; one that loses more is not used
+_LOST = 2.0**-46  # of the size of a polynomial that is used at most, beside underflows
 
 
 def enclosed(formula: Formula, at: FloatArray) -> Interval:
@@ -110,7 +110,7 @@ def _polynomials(
     moving = np.sum(np.abs(made[1:]), axis=0)
     lost = (lost + gamma(2 * _TERMS + 2) * moving + _UNDERFLOWS) * (1.0 + 2.0**-40)
     whole = moving + np.abs(made[0])
-    used = (lost <= _LOST * whole) & (whole <= _MOST)
+    used = (lost <= _LOST * whole + 4.0 * _UNDERFLOWS) & (whole <= _MOST)
     return made, np.where(used, lost, np.inf)
 
 

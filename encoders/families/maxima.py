@@ -59,13 +59,23 @@ class Operand:
     index: Index
 
 
-def _filled(operands: Sequence[Operand]) -> list[Operand]:
+def _stacked(operands: Sequence[Operand]) -> Index:
+    """Where all operands stand, of shape (operands, *output)."""
+    return np.stack([c.index for c in operands])
+
+
+def _all_there(stack: Index) -> Index:
     """Absent operands replaced by the first that is there, which changes no maximum."""
-    if all(np.all(c.index >= 0) for c in operands):
-        return list(operands)
-    stack = np.stack([c.index for c in operands])
-    first = np.take_along_axis(stack, np.argmax(stack >= 0, axis=0)[None], axis=0)[0]
-    return [replace(c, index=np.where(c.index < 0, first, c.index)) for c in operands]
+    if np.all(stack >= 0):
+        return stack
+    first = np.take_along_axis(stack, np.argmax(stack >= 0, axis=0)[None], axis=0)
+    return np.where(stack < 0, first, stack)
+
+
+def _filled(operands: Sequence[Operand]) -> list[Operand]:
+    """The same, one by one."""
+    stack = _all_there(_stacked(operands))
+    return [replace(c, index=index) for c, index in zip(operands, stack, strict=True)]
 
 
 def real_extreme(
@@ -101,7 +111,7 @@ def runtime_extreme(
 
 
 def _ranges(
-    site: Site, operands: Sequence[Operand], ranges: Sequence[Interval], sign: float
+    site: Site, operands: Sequence[Operand], stack: Index, ranges: Sequence[Interval], sign: float
 ) -> tuple[FloatArray, FloatArray]:
     """Lower and upper ends of sign·operand, of shape (operands, *output)."""
     known = dict(zip(site.variable, ranges, strict=True))
@@ -109,24 +119,35 @@ def _ranges(
         if constant is not None:
             exact = np.asarray(constant, np.float64)
             known[position] = Interval(exact, exact)
-    lo = np.stack([known[c.position].lo.reshape(-1)[c.index] for c in operands])
-    hi = np.stack([known[c.position].hi.reshape(-1)[c.index] for c in operands])
+    lo, hi = np.empty(stack.shape), np.empty(stack.shape)
+    positions = _positions(operands)
+    for position in np.unique(positions).tolist():
+        own = positions == position
+        lo[own] = known[position].lo.reshape(-1)[stack[own]]
+        hi[own] = known[position].hi.reshape(-1)[stack[own]]
     lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
-    absent = np.stack([c.index < 0 for c in operands])
+    absent = stack < 0
     return np.where(absent, -np.inf, lo), np.where(absent, -np.inf, hi)
 
 
-def _errors(site: Site, operands: Sequence[Operand], errors: Sequence[Radius]) -> Radius:
+def _positions(operands: Sequence[Operand]) -> Index:
+    return np.array([c.position for c in operands], np.intp)
+
+
+def _errors(
+    site: Site, operands: Sequence[Operand], stack: Index, errors: Sequence[Radius]
+) -> Radius:
     """Of shape (operands, *output); of an operand that is absent it is another's."""
     flat = [e.moved(lambda v: v.reshape(-1)) for e in errors]
     stored = exactly_zero(EXACT, (1,))
     every = flat[0].joined([*flat[1:], stored], axis=0)
-    first, start = {}, 0
-    for position, error in zip(site.variable, flat, strict=True):
-        first[position], start = start, start + error.shape[0]
-    present = _filled(operands)
-    places = [first[c.position] + c.index if c.position in first else start for c in present]
-    return every.taken(np.stack([np.broadcast_to(p, operands[0].index.shape) for p in places]))
+    starts = np.cumsum([0, *(error.shape[0] for error in flat)])
+    places = np.full(stack.shape, starts[-1])
+    positions, present = _positions(operands), _all_there(stack)
+    for position, start in zip(site.variable, starts.tolist(), strict=False):
+        own = positions == position
+        places[own] = start + present[own]
+    return every.taken(places)
 
 
 @dataclass(frozen=True)
@@ -158,11 +179,12 @@ class _Places:
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, site: Site, operands: Sequence[Operand], place: Index) -> _Places:
+    def of(cls, site: Site, operands: Sequence[Operand], stack: Index, place: Index) -> _Places:
+        positions = _positions(operands)
+
         def index(position: int) -> Index:
-            nowhere = np.full(place.shape, -1, dtype=np.intp)
-            own = [c.index if c.position == position else nowhere for c in operands]
-            return np.asarray(np.take_along_axis(np.stack(own), place[None], axis=0))
+            chosen = np.take_along_axis(stack, place[None], axis=0)
+            return np.where(positions[place] == position, chosen, -1)
 
         shapes = tuple(site.type_of(position).shape for position in site.variable)
         return cls(tuple(map(index, site.variable)), shapes)
@@ -181,7 +203,8 @@ def extreme_values(
     Adding up functionals that fall on one element errs by at most γ of their number; that and the
     rounding of a product are charged at the leader's largest magnitude.
     """
-    lo, hi = _ranges(site, operands, ranges, sign)
+    stack = _stacked(operands)
+    lo, hi = _ranges(site, operands, stack, ranges, sign)
     leader = _leader(lo, hi)
     low, high, rival = leader.lo, leader.hi, leader.rival
     range_ = Interval(low, np.maximum(high, rival))
@@ -202,7 +225,7 @@ def extreme_values(
     under = np.where(stored, low, 0.0)
     largest = np.maximum(np.abs(low), np.abs(high))
     largest = np.where(np.isfinite(largest), largest, np.finfo(np.float64).max)
-    places = _Places.of(site, operands, leader.place)
+    places = _Places.of(site, operands, stack, leader.place)
     charge = multiply_up(largest, (4.0 + 2.0 * len(operands) * low.size) * UNIT)
 
     def backward(c: FloatArray) -> Contribution:
@@ -223,10 +246,11 @@ def extreme_differences(
     sign: float,
 ) -> DifferenceMap:
     """Follows the leader where no rival can rise far above it, else forgets where d came from."""
-    moved = _errors(site, operands, errors)
-    absent = np.stack([c.index < 0 for c in operands])
+    stack = _stacked(operands)
+    moved = _errors(site, operands, stack, errors)
+    absent = stack < 0
     each = np.where(absent, 0.0, moved.bound) if np.any(absent) else moved.bound
-    lo, hi = _ranges(site, operands, ranges, sign)
+    lo, hi = _ranges(site, operands, stack, ranges, sign)
     lo, hi = -add_up(-lo, each), add_up(hi, each)
     leader = _leader(lo, hi)
     possible = (hi >= leader.lo) & ~absent
@@ -245,7 +269,7 @@ def extreme_differences(
     near = apply(LEADER, low=leader.lo, rival=leader.rival)
     near = near + own.times(2.0 * len(operands) * gap.size * UNIT)
     remainder = apply(FOLLOWED, m=follow.astype(np.float64), r=worst, q=near)
-    places = _Places.of(site, operands, leader.place)
+    places = _Places.of(site, operands, stack, leader.place)
 
     def backward(c: FloatArray) -> Moved:
         kept = np.where(follow, c, 0.0)

@@ -29,11 +29,12 @@ from encoders.numbers.enclosure import (
     some,
 )
 from encoders.numbers.formats import BINARY64, FloatFormat, round_array, round_to_grid
+from encoders.rounding.closed_chain import closed_chain
 from encoders.rounding.known_operands import beside_zeros, by_factors
 from encoders.rounding.rounding_bounds import Rounder, beyond
 from encoders.rounding.tracked import Tracked, largest_of
 
-_LARGEST_STACK = 2**23
+_LARGEST_STACK = 2**22
 
 
 def chained(
@@ -43,12 +44,16 @@ def chained(
     start: Tracked | None,
 ) -> Tracked | None:
     """start + Σ a_k·b_k from first to last; None where stepping through is the better way:
-    short or very large chains, operands that carry errors, unbounded ranges."""
+    short chains, operands that carry errors, unbounded ranges."""
     shape = np.broadcast_shapes(
         pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
     )
     size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
-    if len(pairs) < 4 or size > _LARGEST_STACK or r.exact:
+    if len(pairs) < 4 or r.exact:
+        return None
+    if size > _LARGEST_STACK:
+        if start is None and isinstance(pairs, Slices):
+            return closed_chain(r, pairs, shape)
         return None
     if isinstance(pairs, Slices):
         a, b = pairs.stacked()

@@ -67,9 +67,11 @@ def worth_refining(
     """Flat positions that get a pull-back of so much effort each.
 
     Outputs all do, unless they are so large, or the network is, that their functionals alone take
-    too long: then a few elements with the largest `measure`. Before operators that read only what
-    is positive, those that may be positive do where that is affordable, else the unstable ones, the
-    most doubtful first; before other nonlinear operators, as many as are affordable, widest first.
+    too long: then a few elements with the largest `measure`, or one where these would be next to
+    none. Before operators that read only what is positive, those that may be positive do where that
+    is affordable, else the unstable ones, the most doubtful first; before other nonlinear
+    operators, as many as are affordable, widest first. Inside a network none do where these would
+    be next to none.
     """
     if tensor in program.graph.outputs:
         size = x.lo.size
@@ -77,6 +79,8 @@ def worth_refining(
         most = max(most, _FEWEST_OUTPUTS)
         if size**2 > _MOST_COEFFICIENTS:
             most = min(most, _few(size, _WORST // size, effort))
+        if most * _TOO_FEW < size:
+            most = 1  # which says what its bound is made of
         return np.arange(size) if most >= size else _most(measure, most)
     if all(step.affine or step.operator.positive_part for step in program.readers(tensor)):
         alive = np.flatnonzero(x.hi > 0)
