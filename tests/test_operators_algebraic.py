@@ -25,7 +25,7 @@ from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
-from encoders.operator import site_of
+from encoders.operator import Operator, Site, site_of
 from encoders.registry import lookup
 from onnx_import.errors import UnsupportedModel
 from refine.bounds.network import NetworkBounds, network_bounds
@@ -335,6 +335,8 @@ CHOICES = (
     example("Ceil", "x", (3, 4), lo=-30.0, hi=30.0),
     example("Round", "x", (3, 4)),
     example("Sign", "x", (3, 4)),
+    example("Mod", "x k", (3, 4), constants={"k": np.array([0.75, -0.3, 2.0, 5.0])}, fmod=1),
+    example("Mod", "x k", (3, 4), "whole", constants={"k": np.array([1.0, 2, 5, 7])}, fmod=1),
     example("Cast", "x", (3, 4), "to int8", lo=-30.0, hi=30.0, to=3),
     *(
         Example(
@@ -385,6 +387,7 @@ CHOICES = (
             ("WholeAdd", "i i"),
             ("WholeSub", "k i"),
             ("WholeMul", "i k"),
+            ("Mod", "i k"),
         )
     ),
     Example(
@@ -527,13 +530,14 @@ def test_a_jump_is_charged_only_where_it_can_be_crossed() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in CHOICES if len(c.nodes) == 1][:5], ids=lambda c: c.name
+    "case", [c for c in CHOICES if len(c.nodes) == 1][:7], ids=lambda c: c.name
 )
 def test_steps_follow_differences_of_several_steps(case: Example) -> None:
     graph, _ = graph_of(case)
     (node,) = graph.order
     site, operator = site_of(graph, node), lookup(node)
     x = Interval(np.full((3, 4), -2.5), np.full((3, 4), 2.25))
+    stored = [np.asarray(c, np.float64)[np.newaxis] for c in site.constants[1:] if c is not None]
     for error in (0.25, 1.5, 3.0):
         mapped = operator.differences(site, [x], [off_by(np.full((3, 4), error))])
         first = np.eye(12)[0].reshape(3, 4)
@@ -543,12 +547,16 @@ def test_steps_follow_differences_of_several_steps(case: Example) -> None:
             start = rng.uniform(-2.5, 2.25, (1, 3, 4))
             d = rng.uniform(-error, error, start.shape)
             places: tuple[Any, Any] = start, start + d
-            old, new = (operator.real(site, Inputs([v]), ApproximateReals())[0] for v in places)
+            old, new = (_real_of(site, operator, [v, *stored]) for v in places)
             moved = (new - old)[0]
             assert np.all(np.abs(moved) <= mapped.radius.bound)
             for k, sign in enumerate((1.0, -1.0)):
                 slope = 0.0 if c is None else float(np.sum(c[k] * d[0]))
                 assert sign * moved[0, 0] <= pulled.constant[k] + slope + 1e-9
+
+
+def _real_of(site: Site, operator: Operator, given: list[Any]) -> Any:
+    return operator.real(site, Inputs(given), ApproximateReals())[0]
 
 
 @pytest.mark.parametrize(("hi", "fits"), [(127.75, True), (128.0, False)])

@@ -83,6 +83,7 @@ EVERY = (
     one("LogSoftmax", (2, 3, 2), "first axis", axis=0),
     one("ReduceLogSumExp", (2, 3, 2), axes=[1], keepdims=0),
     one("ReduceL2", (2, 3, 2), axes=[0, 2], keepdims=1, lo=0.25),
+    one("GlobalLpPool", (1, 2, 3), lo=0.25, p=3),
     one("LayerNormalization", (2, 3, 4), inputs="x s b", opset=17, axis=1, constants=SCALED),
     one(
         "LayerNormalization", (2, 4), "no bias", "x s", opset=17, epsilon=0.01,
@@ -92,7 +93,17 @@ EVERY = (
     one("InstanceNormalization", (2, 4, 3), inputs="x s b", constants=CHANNELS),
 )  # fmt: skip
 NORMALIZING = ("LayerNorm", "RMSNorm", "InstanceNorm")
-NO_REFERENCE = ("Swish", "RMSNorm", "Mish", "Erf", "HardSwish", "Celu", "Gelu", "Softmax coerced")
+NO_REFERENCE = (
+    "GlobalLpPool",
+    "Swish",
+    "RMSNorm",
+    "Mish",
+    "Erf",
+    "HardSwish",
+    "Celu",
+    "Gelu",
+    "Softmax coerced",
+)
 ONLY_FLOAT32 = ("Celu",)  # onnx has no other form
 
 every_example = pytest.mark.parametrize("case", EVERY, ids=lambda c: c.name)

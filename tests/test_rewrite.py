@@ -153,6 +153,15 @@ CASES = (
     example(
         "LpPool", "x", (1, 2, 5), "sums", kernel_shape=[2], auto_pad="SAME_LOWER", p=1, exact=False
     ),
+    example(
+        *("LpPool", "x", (1, 2, 5), "cubes"),
+        kernel_shape=[3],
+        strides=[2],
+        pads=[1, 1],
+        p=3,
+        exact=False,
+        rational=False,
+    ),
     example("GlobalLpPool", "x", (1, 2, 3, 2), p=1, exact=False),
     example("ReduceProd", "x", (3, 2, 2), axes=[1], exact=False),
     example("ReduceProd", "x", (1, 2), "all", keepdims=0, exact=False),
@@ -225,7 +234,7 @@ def test_bounds_hold(case: Example) -> None:
     ("case", "words"),
     [
         (einsum("ij,jk->ik", (2, 1), (3, 2)), "broadcasts 'j'"),
-        (example("LpPool", "x", (1, 1, 4), kernel_shape=[2], p=3), "attribute 'p' is 3"),
+        (example("LpPool", "x", (1, 1, 4), kernel_shape=[2], p=0), "attribute 'p' is 0"),
         (
             example(
                 "ScatterND",

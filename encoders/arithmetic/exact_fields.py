@@ -191,6 +191,11 @@ class RationalArithmetic:
     def floor(self, a: ObjectArray) -> ObjectArray:
         return self._field.floor(a)
 
+    def remainder(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        ratio = self.absolute(np.asarray(a / b, dtype=object))
+        left = self.absolute(a) - self.absolute(b) * self.floor(ratio)
+        return np.asarray(np.where(np.asarray(a < 0, bool), -left, left), dtype=object)
+
     def nearest(self, a: ObjectArray) -> ObjectArray:
         return self._field.nearest(a)
 

@@ -151,6 +151,12 @@ class NumpyArithmetic:
         (a,) = self._operands(a)
         return self._result(rounded_function(f, a, self.format))
 
+    def power(self, a: Carrier, exponent: float) -> Carrier:
+        """a^exponent for a ≥ 0, right to less than an ulp."""
+        (a,) = self._operands(a)
+        with np.errstate(all="ignore"):
+            return self._result(np.power(np.asarray(a, np.float64), exponent))
+
     def maximum(self, a: Carrier, b: Carrier) -> Carrier:
         """The larger number; `a` where they compare equal (as −0 and +0 do); NaN if either is.
 
@@ -175,6 +181,11 @@ class NumpyArithmetic:
     def floor(self, a: Carrier) -> Carrier:
         (a,) = self._operands(a)
         return np.asarray(np.floor(a))
+
+    def remainder(self, a: Carrier, b: Carrier) -> Carrier:
+        a, b = self._operands(a, b)
+        with np.errstate(all="ignore"):
+            return self._result(np.fmod(a, b))
 
     def nearest(self, a: Carrier) -> Carrier:
         (a,) = self._operands(a)

@@ -151,4 +151,51 @@ PROBABILITY = Lemma(
     by_way_of=((_e <= 1).implies(_y * _g <= _Y * (_e + _e * _e)),),
 )
 
-LEMMAS = (SAME_RANGE, MEAN_VALUE, WEIGHTED_MEAN, NORM, ROOT_OF_SQUARES, PROBABILITY)
+_d_p, _d_2 = value("d_p", "‖d‖ₚ"), value("d_2", "‖d‖₂")
+P_NORM = Lemma(
+    "p-norm-moves",
+    "A p-norm, p ≥ 2, moves by no more than the p-norm of what its coordinates move by, which is "
+    "at most their Euclidean norm, and so by at most a bound e on that.",
+    "inequality of Minkowski",
+    hypotheses=(),
+    assumed=(every(_d_p >= 0, _d_p <= _d_2), within(_d_2, _e), within(_n_hat - _n, _d_p)),
+    error=_n_hat - _n,
+    radius=_e,
+    rests_on=("norm-moves",),
+)
+
+_power, _phi = number("p"), value("phi", "φ")
+ROOT_OF_POWERS = Lemma(
+    "root-of-powers",
+    "The p-th root of a sum of p-th powers, at most N, each rounded k times on its way to the sum, "
+    "which is off by the relative B ≥ k·u/(1 − k·u) and by underflows whose p-th root is at most "
+    "T, is off by at most C·N + T, with B ≤ C·p·(1 − B): (1 + γ)^(1/p) is within C of 1.",
+    "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1; mean value "
+    "theorem",
+    hypotheses=(_k * _u + _B * (_k * _u) <= _B, _C * _power * (1 - _B) >= _B),
+    assumed=(
+        every(_root >= 0, _root <= _N, _G >= 0),
+        _G * (1 - _k * _u) <= _k * _u,
+        ((_G <= _B) & (_C * _power * (1 - _B) >= _B)).implies(within(_phi, _C)),
+        within(_root_hat - _root * (1 + _phi), _T),
+    ),
+    error=_root_hat - _root,
+    radius=_C * _N + _T,
+    rests_on=("sum-any-order", "underflow-term"),
+    by_way_of=(
+        (_G - _B) * (1 - _k * _u) <= 0,
+        _G <= _B,
+        within(_root * _phi, _C * _N),
+    ),
+)
+
+LEMMAS = (
+    SAME_RANGE,
+    MEAN_VALUE,
+    WEIGHTED_MEAN,
+    NORM,
+    ROOT_OF_SQUARES,
+    P_NORM,
+    ROOT_OF_POWERS,
+    PROBABILITY,
+)

@@ -27,16 +27,16 @@ from onnx_import.passes.images.resizing import ATTRIBUTES as RESIZING
 from onnx_import.passes.images.resizing import along_each_axis
 from onnx_import.passes.images.sampling import ATTRIBUTES as SAMPLING
 from onnx_import.passes.images.sampling import nearest_by_grid
-from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization, norm_of
+from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization
 from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics, product_of_two
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
+from onnx_import.passes.windows import global_lp_pool, lp_pool
 from onnx_import.tensors import code_of
 
 _MOST_EXPONENTS = 64
 _MOST_CHANNELS = 512
-_MOST_IN_WINDOWS = 2**23
 _MOST_SCATTERED = 2**26
 
 
@@ -218,73 +218,6 @@ def _computed_one_hot(body: Body) -> None:
     body.add("Where", body.add("Or", *here), on, off)
 
 
-def _lp_pool(body: Body) -> None:
-    body.over(norm_of(body), _windows(body), [0])
-
-
-def _global_lp_pool(body: Body) -> None:
-    shape = body.shape(0)
-    norm = body.over(norm_of(body), body.node.inputs[0], range(2, len(shape)))
-    body.reshape(norm, *shape[:2], *(1,) * (len(shape) - 2))
-
-
-def _windows(body: Body) -> str:
-    """The elements of every window along a new first axis, pads being 0."""
-    shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
-    kernel = body.number("kernel_shape", ())
-    if min(output) < 1:
-        raise body.unsupported("it computes an empty tensor; leave the node out")
-    if len(kernel) != len(shape) - 2:
-        raise body.unsupported("attribute 'kernel_shape' does not fit its input")
-    strides = body.number("strides", (1,) * len(kernel))
-    dilations = body.number("dilations", (1,) * len(kernel))
-    mode = body.number("auto_pad", "NOTSET")
-    pads = body.number("pads", (0,) * (2 * len(kernel)))
-    if mode != "NOTSET" and (any(pads) or ("pads" in body.node.attributes and mode != "VALID")):
-        raise body.unsupported("attributes 'auto_pad' and 'pads' exclude each other")
-    numbers = math.prod(output) * math.prod(kernel)
-    if max(numbers, math.prod(shape)) > _MOST_IN_WINDOWS:
-        raise body.unsupported(
-            f"its windows hold {numbers} numbers together; supported are {_MOST_IN_WINDOWS}"
-        )
-    place = np.zeros((1, *(1,) * len(kernel)), np.int64)
-    inside = np.ones(place.shape, bool)
-    for axis, (n, k, s, d, out) in enumerate(
-        zip(shape[2:], kernel, strides, dilations, output[2:], strict=True)
-    ):
-        total = (out - 1) * s + d * (k - 1) + 1 - n
-        if mode in ("SAME_UPPER", "SAME_LOWER") and (total < 0 or (d > 1 and k > 1)):
-            raise body.unsupported("what its 'auto_pad' means differs between runtimes; use 'pads'")
-        if mode == "VALID" and (out - 1) * s + d * (k - 1) + 1 > n:
-            raise body.unsupported("'auto_pad' VALID cuts off what 'ceil_mode' keeps; use 'pads'")
-        given = pads[axis] + pads[axis + len(kernel)] if mode == "NOTSET" else 0
-        if mode in ("NOTSET", "VALID") and d * (k - 1) + 1 > n + given:
-            raise body.unsupported("its window is longer than the padded input")
-        total = max(total, 0)
-        before = {
-            "NOTSET": pads[axis], "VALID": 0, "SAME_UPPER": total // 2,
-            "SAME_LOWER": total - total // 2,
-        }[mode]  # fmt: skip
-        if (out - 1) * s >= n + before:
-            raise body.unsupported("its last windows start in the padding; pad less at the end")
-        at = np.arange(k)[:, None] * d + np.arange(out) * s - before
-        tall = [-1 if i == axis else 1 for i in range(len(kernel))]
-        at = at.reshape(1, k, *(out if t < 0 else 1 for t in tall))
-        place = (place[:, None] * n + at).reshape(
-            -1, *np.broadcast_shapes(place.shape[1:], at.shape[2:])
-        )
-        here = inside[:, None] & (at >= 0) & (at < n)
-        inside = here.reshape(place.shape)
-    pixels = math.prod(shape[2:])
-    maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
-    index = maps + place[:, None, None]
-    inside = np.broadcast_to(inside[:, None, None], index.shape)
-    flat = body.reshape(body.node.inputs[0], -1)
-    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
-    padded = body.add("Concat", flat, zero, axis=0)
-    return body.add("Gather", padded, body.store(np.where(inside, index, math.prod(shape))), axis=0)
-
-
 def _lrn(body: Body) -> None:
     """The scale is one sum over all channels, those outside a window being added and subtracted:
     in some order that is the running sum along the channels that runtimes compute."""
@@ -452,7 +385,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("Einsum", einsum, "equation"),
         ("GRU", gru, f"{_RECURRENT} linear_before_reset"),
         ("GatherND", _gather_nd, "batch_dims"),
-        ("GlobalLpPool", _global_lp_pool, "p"),
+        ("GlobalLpPool", global_lp_pool, "p"),
         ("GridSample", nearest_by_grid, SAMPLING),
         ("Hardmax", hardmax, "axis"),
         ("Interpolate", along_each_axis, RESIZING),
@@ -461,7 +394,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("LRN", _lrn, "alpha beta bias size"),
         ("LSTM", lstm, f"{_RECURRENT} input_forget"),
         ("LpNormalization", lp_normalization, "axis p"),
-        ("LpPool", _lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
+        ("LpPool", lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("Pow", _pow, ""),
         ("QuantizeLinear", _quantize_to_floats, f"{_BLOCKS} precision saturate"),
@@ -483,6 +416,7 @@ ALWAYS = frozenset(REWRITINGS) - {
     "Cast",
     "DequantizeLinear",
     "Dropout",
+    "GlobalLpPool",
     "GridSample",
     "Interpolate",
     "Pow",

@@ -21,6 +21,11 @@ def norm_of(body: Body) -> str:
     return f"ReduceL{p}"
 
 
+def is_power(body: Body) -> bool:
+    """Is a node's `p` above those whose norms are reductions?"""
+    return int(body.number("p", 2)) > 2
+
+
 def layers_of(places: Array) -> Array:
     """For each of flat places how many of the same stand before it."""
     order = np.argsort(places, kind="stable")

@@ -374,7 +374,7 @@ def _pool(b: Builder, op: str) -> None:
     out = (size + sum(pads) - k) // stride + 1
     more: dict[str, Any] = {"count_include_pad": b.n(0, 1)} if op == "AveragePool" else {}
     if op == "LpPool":
-        more = {"p": b.n(1, 2)}
+        more = {"p": b.n(1, 4)}
     b.add(op, [x], (*s[:2], out), kernel_shape=[k], pads=pads, strides=[stride], **more)
 
 
@@ -382,7 +382,8 @@ def _pool(b: Builder, op: str) -> None:
 def _global(b: Builder, op: str) -> None:
     shape = (1, b.n(1, 2), _length(b))
     x = b.tensor(lambda t: len(t) == 3, shape)
-    b.add(op, [x], (*b.pool[x][:2], 1))
+    more = {"p": b.pick(2, 3, 5)} if op == "GlobalLpPool" else {}
+    b.add(op, [x], (*b.pool[x][:2], 1), **more)
 
 
 REDUCTIONS = tuple(f"Reduce{n}" for n in (
@@ -425,6 +426,14 @@ def _whole(b: Builder, op: str) -> None:
     pair = [at, b.keep(np.array(b.n(-3, 3)), np.int64)]
     made = b.add(op.removeprefix("Whole"), pair, picked, held=False)
     b.add("Cast", [made], picked, to=CODES[b.dtype])
+
+
+@_recipe("Mod")
+def _remainder(b: Builder, op: str) -> None:
+    x = b.tensor()
+    s = b.pool[x]
+    by = b.pick(np.float64(0.3), np.float64(-2.5), b.rng.uniform(0.1, 3.0, s[-1:]))
+    b.add(op, [x, b.keep(by)], s, fmod=1)
 
 
 @_recipe("Lookup")

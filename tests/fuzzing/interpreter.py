@@ -460,7 +460,7 @@ def _bool(f: Callable[[Array, Array], Array]) -> Meaning:
 _ELEMENTS: dict[str, Meaning] = {
     "Add": _fold("add"), "Sub": _fold("subtract"), "Mul": _fold("multiply"),
     "Div": _fold("divide"), "Max": _fold("maximum"), "Min": _fold("minimum"),
-    "Sum": _sum(False), "Mean": _sum(True), "Pow": _pow,
+    "Mod": _fold("remainder"), "Sum": _sum(False), "Mean": _sum(True), "Pow": _pow,
     "Neg": lambda r: r.a.negate(r.x[0]), "Abs": lambda r: r.a.absolute(r.x[0]),
     "Relu": lambda r: r.a.maximum(r.x[0], r.number(0.0)),
     "Sqrt": lambda r: r.a.sqrt(r.x[0]),

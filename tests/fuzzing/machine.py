@@ -221,6 +221,9 @@ class Machine:
     def floor(self, a: Array) -> Array:
         return self.result(np.floor(self.read(a)))
 
+    def remainder(self, a: Array, b: Array) -> Array:
+        return self.result(np.fmod(self.read(a), self.read(b)))
+
     def nearest(self, a: Array) -> Array:
         return self.result(np.rint(self.read(a)))
 
@@ -265,10 +268,17 @@ class Machine:
 
     def function(self, name: str, a: Array) -> Array:
         """As accurate as the contract says: some number within the bound on its error."""
-
-        accuracy = self.contract.functions.accuracy(function_named(name))
         a = self.read(a)
-        exact = _REFERENCE[name](a).astype(np.float64)
+        return self._near(name, _REFERENCE[name](a).astype(np.float64))
+
+    def root(self, a: Array, p: int) -> Array:
+        """The p-th root, as a function pow gives it of 1/p in float32."""
+        with np.errstate(all="ignore"):
+            exact = np.power(np.asarray(self.read(a), np.float64), np.float32(1) / np.float32(p))
+        return self._near("pow", exact)
+
+    def _near(self, name: str, exact: Array) -> Array:
+        accuracy = self.contract.functions.accuracy(function_named(name))
         fmt = self.format
         bound = np.full(np.shape(exact), np.inf)
         if accuracy.ulps is not None:

@@ -158,6 +158,12 @@ class Reals:
         zero = self.constant(np.zeros(()))
         return self.floor(self.maximum(a, zero)) - self.floor(self.maximum(-a, zero))
 
+    def remainder(self, a: Array, b: Array) -> Array:
+        return a - b * self.truncate(self.divide(a, b))
+
+    def root(self, a: Array, p: int) -> Array:
+        return np.asarray(np.frompyfunc(lambda v: v.root(p) if v > 0 else _sqrt(v), 1, 1)(a))
+
     def constant(self, values: Array) -> Array:
         values = np.asarray(values)
         if values.dtype.kind in "iub":

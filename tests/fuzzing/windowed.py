@@ -138,7 +138,11 @@ def _norm(r: Reading, x: Array) -> Array:
         return r.a.total(r.a.absolute(x), r.place())
     if p == 2:
         return r.a.sqrt(r.a.products(x, x, None, r.place(), False))
-    raise Unread("a norm")
+    size = r.a.absolute(x)
+    powers = size
+    for _ in range(p - 1):
+        powers = r.a.multiply(powers, size)
+    return r.a.root(r.a.total(powers, r.place()), p)
 
 
 def _lp_pool(r: Reading) -> Array:

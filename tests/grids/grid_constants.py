@@ -85,9 +85,6 @@ CONSTANTS: Mapping[str, Sequence[Grid]] = {
             ("float32",),
         ),
     ),
-    "Mod": tuple(
-        Grid(g.inputs, {"fmod": (None, 0, 1)}, g.types) for g in binary(right="nonzero", whole=True)
-    ),
     **{
         op: tuple(Grid(g.inputs, {}, (I64, U8, "int32")) for g in binary(whole=True)[1:])
         for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")

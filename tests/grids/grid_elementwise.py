@@ -36,6 +36,20 @@ ELEMENTWISE: Mapping[str, Sequence[Grid]] = {
     **{op: binary(whole=True) for op in ("Add", "Sub", "Mul", "Less", "Greater", "Equal")},
     **{op: binary(whole=True) for op in ("LessOrEqual", "GreaterOrEqual")},
     "Div": binary(right="nonzero", whole=True),
+    "Mod": tuple(
+        Grid(g.inputs, {"fmod": (None, 0, 1)}, g.types)
+        for g in (
+            *binary(right="nonzero", whole=True),
+            Grid(
+                [
+                    (run(*a, kind="whole"), kept(*b, kind="nonzero"))
+                    for a, b in (((2, 3), (3,)), ((3,), ()), ((2, 3), (2, 3)), ((2, 1), (3,)))
+                ],
+                {},
+                ("int64", "int32", "uint8", "int8"),
+            ),
+        )
+    ),
     "Pow": (
         *binary("positive"),
         Grid(

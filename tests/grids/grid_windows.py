@@ -174,7 +174,7 @@ TRANSPOSED = (
 WINDOWS: Mapping[str, Sequence[Grid]] = {
     "AveragePool": pool(("count_include_pad", (None, 0, 1))),
     "MaxPool": pool(("storage_order", (None, None, 0, 1)), outputs=(1, 1, 1, 2)),
-    "LpPool": pool(("p", (None, 1, 2, 3))),
+    "LpPool": pool(("p", (None, 1, 2, 3, 4))),
     **{
         op: (
             Grid(
@@ -191,7 +191,7 @@ WINDOWS: Mapping[str, Sequence[Grid]] = {
                     )
                 ]
                 + [(kept(1, 2, 3),)],
-                {"p": (None, 1, 2, 3)} if op == "GlobalLpPool" else {},
+                {"p": (None, 1, 2, 3, 4)} if op == "GlobalLpPool" else {},
                 BRAIN,
             ),
         )

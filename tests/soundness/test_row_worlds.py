@@ -117,6 +117,25 @@ def root_of_squares(d: Draw) -> World:
     return {**numbers, "T": Q(isqrt(floor(needed * 2**20)) + 1, 2**10)}, there - root
 
 
+def p_norm(d: Draw) -> World:
+    """The largest coordinate, and moves along the sides of a right triangle."""
+    x, y, t = d.real(), d.real(), d.real(1)
+    dx, dy = d.choice([(3 * t, 4 * t), (-3 * t, 4 * t), (4 * t, -3 * t)])
+    n, n_hat = max(abs(x), abs(y)), max(abs(x + dx), abs(y + dy))
+    numbers = {"n": n, "n_hat": n_hat, "d_p": max(abs(dx), abs(dy)), "d_2": 5 * abs(t)}
+    return {**numbers, "e": d.beyond(5 * t)}, n_hat - n
+
+
+def root_of_powers(d: Draw) -> World:
+    """Cubes, two roundings by an eighth at most."""
+    root, phi = abs(d.real()), d.choice([Q(-1, 8), Q(0), Q(1, 16), Q(1, 10)])
+    lost = abs(d.real(1))
+    there = root * (1 + phi) + d.choice([-1, 0, 1]) * lost
+    numbers = {"root": root, "root_hat": there, "phi": phi, "G": abs((1 + phi) ** 3 - 1)}
+    numbers |= {"p": Q(3), "k": Q(2), "u": U, "B": Q(1, 3), "C": Q(1, 6)}
+    return {**numbers, "N": d.beyond(root), "T": d.beyond(lost)}, there - root
+
+
 def probability(d: Draw) -> World:
     """Two scores, of which the first moves by a against the other: odds change by at most e^a."""
     other, a = Q(d.randint(1, 8), 4), Q(d.randint(0, 6), 4)
@@ -139,6 +158,8 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "weighted-mean": weighted_mean,
     "norm-moves": norm,
     "root-of-squares": root_of_squares,
+    "p-norm-moves": p_norm,
+    "root-of-powers": root_of_powers,
     "probability-moves": probability,
 }
 
