@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.kernel import Radius, carried_back
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     FloatArray,
-    Interval,
     add_up,
     dot_up,
     inner_up,
@@ -182,7 +182,7 @@ class ValueMap:
     `carry` where what `backward` does is no more than a `Carry`.
     """
 
-    range: Interval
+    range: Range
     backward: Callable[[FloatArray], Contribution]
     choice: FreeSlopes | None = None
     carry: Callable[[], Carry] | None = None

@@ -31,6 +31,7 @@ from operator_checks import (
 
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Moved, Operator, RoundingBound
 from encoders.registry import operators
@@ -163,7 +164,8 @@ def shrunk_values(operator: Operator) -> Operator:
     def values(site: Any, ranges: Any) -> Any:
         mapped = operator.values(site, ranges)
         range_ = mapped.range
-        return replace(mapped, range=Interval(range_.lo, 0.5 * range_.lo + 0.5 * range_.hi))
+        half = Interval(range_.lo, 0.5 * range_.lo + 0.5 * range_.hi)
+        return replace(mapped, range=range_of(half))
 
     return replace(operator, values=values)
 

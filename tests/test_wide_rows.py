@@ -16,6 +16,7 @@ from encoders.families.softmax_bounds import (
     softmax_jacobian,
     softmax_range,
 )
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Moved
 from encoders.relaxations.low_rank import LowRank
@@ -136,7 +137,7 @@ def test_values_pulled_back_through_the_structure_are_bounds(
     x, _ = _sampled(seed)
     rows = rows_along(x.shape, (1,))
     structured = _structured(monkeypatch, KINDS[kind], x)
-    range_ = Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0))
+    range_ = range_of(Interval(np.full(x.shape, -100.0), np.full(x.shape, 100.0)))
     middle = _function(kind, 0.5 * x.lo + 0.5 * x.hi)
     near = Interval(middle - 1e-12, middle + 1e-12)
     mapped = row_values(rows, rows, x=x, range_=range_, at_middle=near, jacobian=structured)

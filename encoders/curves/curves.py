@@ -21,7 +21,13 @@ from encoders.arithmetic.exact_fields import ObjectArray, object_array
 from encoders.curves.values import BALLS, MANY, ball_array, enclosed, lower, upper
 from encoders.functions.curve import Curve, Formula, Piece, Shape
 from encoders.lemmas.functions import CONVEX_PIECE
-from encoders.lemmas.kernel import apply
+from encoders.lemmas.kernel import Places, apply
+from encoders.lemmas.kernel import enclosed as enclosed_by
+from encoders.lemmas.ranges.functions import BALL_RANGE, CONVEX_RANGE, STATED_RANGE
+from encoders.lemmas.ranges.making import both_ranges
+from encoders.lemmas.ranges.placing import range_moved, range_of_cases, range_signed, range_taken
+from encoders.lemmas.ranges.placing import range_of as as_range
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import SMALLEST, UNIT, FloatArray, Interval, add_down, add_up
 from encoders.operator import LinearBounds
 
@@ -31,20 +37,59 @@ _SAMPLES = 16
 _LINES = 5  # on either side, where several are asked for
 _BISECTIONS = 30
 _CHUNK = 4096
+_LARGEST = float(np.finfo(np.float64).max)
 _MANY = 256  # elements from which on equal ones are looked for
 _REALS = ApproximateReals()
 
 
-def range_of(curve: Curve, x: Interval) -> Interval:
-    """Enclosure of f over each interval."""
-    zero = np.zeros_like(x.lo)
-    inside = _inside(curve, x)
-    lo, hi = _extremes(curve, x, zero, inside)
-    crude = curve.range(x)
-    return Interval(
-        np.where(inside, np.maximum(lo, crude.lo), crude.lo),
-        np.where(inside, np.minimum(hi, crude.hi), crude.hi),
+def range_of(curve: Curve, x: Interval) -> Range:
+    """Where f is over each interval: of what its pieces say of it there, and of what is stated
+    beside it."""
+    given = as_range(x)
+    first, back = _representatives(given.lo, given.hi)
+    few = range_taken(given, first)
+    inside = _inside(curve, few)
+    cases = []
+    for piece, part, at in _parts(curve, few, inside):
+        places = np.flatnonzero(at)
+        cases.append((places, _piece_range(piece, part, range_taken(few, places))))
+    crude = curve.range(few)
+    stated = enclosed_by(STATED_RANGE, X=few, a=crude.lo, b=crude.hi)
+    found = both_ranges(range_of_cases(few.shape, cases), stated)
+    return range_moved(found, lambda v: v[back].reshape(x.shape))
+
+
+def _piece_range(piece: Piece, part: Interval, x: Range) -> Range:
+    """Where f is for arguments in these ranges that are on this piece, in `part`."""
+    if piece.shape is Shape.UNKNOWN:
+        with BALLS.working():
+            whole = np.asarray(piece.value(BALLS, _hull_balls(part)), dtype=object)
+            return enclosed_by(BALL_RANGE, X=x, a=lower(whole), b=upper(whole))
+    convex = piece.shape is Shape.CONVEX
+    touch = _tangency(piece, part, np.zeros(x.shape), ascending=convex)
+    ends, there = (
+        [enclosed(piece.value, at) for at in (part.lo, part.hi)],
+        enclosed(piece.value, touch),
     )
+    tilt = enclosed(piece.slope, touch)
+    if not convex:  # the negative of a concave function is convex
+        ends, there, tilt = [_negative(v) for v in ends], _negative(there), _negative(tilt)
+    found = enclosed_by(
+        CONVEX_RANGE,
+        X=x,
+        start=max(piece.start, -_LARGEST),
+        end=min(piece.end, _LARGEST),
+        at=touch,
+        low=there.lo,
+        top=np.maximum(ends[0].hi, ends[1].hi),
+        tau_lo=tilt.lo,
+        tau_hi=tilt.hi,
+    )
+    return found if convex else range_signed(found, -1.0)
+
+
+def _negative(x: Interval) -> Interval:
+    return Interval(-x.hi, -x.lo)
 
 
 def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
@@ -144,20 +189,27 @@ def _extremes(
     return tuple(v[back].reshape(x.shape) for v in found)  # type: ignore[return-value]
 
 
-def _distinct(*arrays: FloatArray) -> tuple[list[FloatArray], npt.NDArray[np.intp]]:
+def _distinct(*arrays: FloatArray) -> tuple[list[FloatArray], Places]:
     """The distinct tuples of elements in the same places, flat, and where each place finds its own:
     balls are slow, and large tensors often repeat themselves."""
+    first, back = _representatives(*arrays)
+    return [np.asarray(a, np.float64).reshape(-1)[first] for a in arrays], back
+
+
+def _representatives(*arrays: FloatArray) -> tuple[Places, Places]:
+    """The flat places of one of each of the distinct tuples, and where each place finds its own
+    among these."""
     flat = [np.ascontiguousarray(a, np.float64).reshape(-1) for a in arrays]
     every = np.arange(flat[0].size)
     if flat[0].size < _MANY:
-        return flat, every
+        return every, every
     bits = np.stack([f.view(np.uint64) for f in flat])
     order = np.lexsort(bits)
     ordered = bits[:, order]
     new = np.concatenate([[True], np.any(ordered[:, 1:] != ordered[:, :-1], axis=0)])
     back = np.empty_like(every)
     back[order] = np.cumsum(new) - 1
-    return [f[order[new]] for f in flat], back
+    return order[new], back
 
 
 def _each_extreme(

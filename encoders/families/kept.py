@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from encoders.arithmetic.values import E
 from encoders.lemmas.exponentials import SOME_SCORE
-from encoders.numbers.enclosure import Interval
+from encoders.lemmas.ranges.placing import range_moved
+from encoders.lemmas.ranges.range import Range
 from encoders.operator import RoundingBound, Site
 from encoders.relaxations.rows import Rows
 
@@ -41,9 +42,9 @@ class Kept:
             return rows
         return rows[:, np.arange(len(self.source))[:, None], self.source]
 
-    def fill_interval(self, x: Interval) -> Interval:
+    def fill_interval(self, x: Range) -> Range:
         """`fill` of the ends of ranges (rows, n)."""
-        return x.move(lambda v: self.fill(v[None])[0])
+        return x if self.everything else range_moved(x, lambda v: self.fill(v[None])[0])
 
     def some_in_each_row(self, bound: RoundingBound, site: Site) -> RoundingBound:
         """The bound, of rows, if none is masked entirely, whose softmax would be 0/0."""

@@ -25,6 +25,15 @@ from encoders.lemmas.carrying import FOLLOWED, LEADER
 from encoders.lemmas.choices import EXTREME
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.ranges.placing import (
+    extreme_range,
+    range_moved,
+    range_of,
+    range_taken,
+    ranges_joined,
+    stored_range,
+)
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -150,6 +159,22 @@ def _errors(
     return every.taken(places)
 
 
+def _range(
+    site: Site, operands: Sequence[Operand], stack: Index, ranges: Sequence[Interval], sign: float
+) -> Range:
+    """Of the largest or the smallest operand, one that is absent being another."""
+    known = {i: range_of(x) for i, x in zip(site.variable, ranges, strict=True)}
+    for position, constant in enumerate(site.constants):
+        if constant is not None:
+            known[position] = stored_range(np.asarray(constant, np.float64))
+    flat = {i: range_moved(x, lambda v: v.reshape(-1)) for i, x in known.items()}
+    starts = np.cumsum([0, *(x.shape[0] for x in flat.values())])
+    places, positions = _all_there(stack).copy(), _positions(operands)
+    for position, start in zip(flat, starts.tolist(), strict=False):
+        places[positions == position] += start
+    return extreme_range(range_taken(ranges_joined(list(flat.values())), places), sign > 0)
+
+
 @dataclass(frozen=True)
 class _Leader:
     """The operand with the highest lower end, and the highest upper end among the others."""
@@ -207,7 +232,6 @@ def extreme_values(
     lo, hi = _ranges(site, operands, stack, ranges, sign)
     leader = _leader(lo, hi)
     low, high, rival = leader.lo, leader.hi, leader.rival
-    range_ = Interval(low, np.maximum(high, rival))
     dominant = rival <= low
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         slope = (high - rival) / (high - low)
@@ -235,7 +259,7 @@ def extreme_values(
         constant = add_up(add_up(inner_up(up, over), inner_up(down, under)), dot_up(c, charge))
         return Contribution(places.carried(coefficients), constant)
 
-    return ValueMap(range_ if sign > 0 else Interval(-range_.hi, -range_.lo), backward)
+    return ValueMap(_range(site, operands, stack, ranges, sign), backward)
 
 
 def extreme_differences(

@@ -17,7 +17,7 @@ import numpy as np
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.exponentials import ROUNDED_TWICE
-from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, carried_back, enclosed, exactly_zero
 from encoders.lemmas.normalizing import (
     FOLDED,
     FOLDED_SCALE,
@@ -30,6 +30,12 @@ from encoders.lemmas.normalizing import (
 )
 from encoders.lemmas.operations import COMPUTED_PRODUCT, UNTOUCHED
 from encoders.lemmas.products import FLUSHED_SUM
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.making import both_ranges
+from encoders.lemmas.ranges.operations import MAGNITUDE_RANGE
+from encoders.lemmas.ranges.placing import range_along, range_of
+from encoders.lemmas.ranges.range import Range
+from encoders.lemmas.ranges.rows import NORMALIZED_RANGE
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -46,6 +52,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
+from encoders.relaxations.quotients import quotient_range
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
 from encoders.rounding.norms import norm_moved, root_of_squares
@@ -61,10 +68,10 @@ class Normalized:
     """Ranges over rows (rows, n): deviations c, their mean square, σ = √(var + ε), and z = c/σ."""
 
     mean: Interval
-    deviation: Interval
-    variance: Interval
-    sigma: Interval
-    z: Interval
+    deviation: Range
+    variance: Range
+    sigma: Range
+    z: Range
 
 
 def normalized(
@@ -88,29 +95,37 @@ def normalized(
     else:
         wide, slack = radius, np.zeros_like(radius)
         mean = Interval(np.zeros_like(mean_middle), np.zeros_like(mean_middle))
-    deviation = Interval(add_down(c, -wide), add_up(c, wide))
+    deviation = _deviation(x, c, wide)
     variance = _mean_square(c, radius, slack, deviation)
     if least is not None:
         low = np.maximum(least * least / n * (1.0 - 2.0**-50), 0.0)
-        variance = Interval(np.maximum(variance.lo, low), variance.hi)
+        variance = both_ranges(variance, Interval(low, np.full(low.shape, np.inf)))
     shifted = Interval(add_down(variance.lo, epsilon), add_up(variance.hi, epsilon))
     with np.errstate(invalid="ignore"):
         low = np.nextafter(np.sqrt(np.maximum(shifted.lo, 0.0)), 0.0)
-        sigma = Interval(low, np.nextafter(np.sqrt(shifted.hi), np.inf))
-    most = float(np.sqrt(n - 1.0 if centred else float(n))) * (1.0 + 2.0**-50)
-    quotient = interval_quotient(deviation, Interval(*np.broadcast_arrays(sigma.lo, sigma.hi)))
-    lo, hi = (
-        np.where(np.isnan(v), s * np.inf, v) for v, s in ((quotient.lo, -1), (quotient.hi, 1))
-    )
-    return Normalized(
-        mean, deviation, variance, sigma, Interval(np.maximum(lo, -most), np.minimum(hi, most))
-    )
+        high = np.nextafter(np.sqrt(shifted.hi), np.inf)
+    sigma = enclosed(MONOTONE_RANGE, X=variance, a=low, b=high)
+    known = np.broadcast_to((sigma.lo > 0.0) & np.isfinite(sigma.hi), x.shape)
+    known = known & np.isfinite(deviation.magnitude)
+    z = quotient_range(deviation, sigma, known)
+    squares = n - 1.0 if centred else float(n)
+    most = float(np.sqrt(squares)) * (1.0 + 2.0**-50)
+    z = both_ranges(z, enclosed(NORMALIZED_RANGE, n=squares, M=most))
+    return Normalized(mean, deviation, variance, sigma, z)
 
 
-def _mean_square(
-    c: FloatArray, radius: FloatArray, slack: FloatArray, deviation: Interval
-) -> Interval:
-    """Range of Σc²/n, (rows, 1): from the elements' ranges, and from the norm's triangle rule."""
+def _deviation(x: Interval, c: FloatArray, wide: FloatArray) -> Range:
+    """Of what is left of the numbers of a row when its mean is taken away, or not: each within
+    `wide` of c, the same of the middles."""
+    known = np.isfinite(c) & np.isfinite(wide)
+    low = np.where(known, add_down(c, -wide), -np.inf)
+    high = np.where(known, add_up(c, wide), np.inf)
+    return enclosed(MONOTONE_RANGE, X=range_along(range_of(x), axis=1), a=low, b=high)
+
+
+def _mean_square(c: FloatArray, radius: FloatArray, slack: FloatArray, deviation: Range) -> Range:
+    """Range of Σc²/n, (rows, 1): from the elements' ranges, in whose magnitudes it rises, and from
+    the norm's triangle rule: it rises in the norm."""
     n = c.shape[1]
     largest, least = deviation.magnitude, np.maximum(np.maximum(deviation.lo, -deviation.hi), 0.0)
     shrink = 1.0 - gamma(2 * n + 8)
@@ -124,7 +139,9 @@ def _mean_square(
     inner = np.maximum(add_down(norm_low * (1.0 - 2.0**-50), -reach), 0.0)
     high = np.minimum(high, multiply_up(outer, outer))
     low = np.maximum(low, inner * inner * (1.0 - 2.0**-50))
-    return Interval(low / n * (1.0 - 2.0**-50), high / n * (1.0 + 2.0**-50))
+    sizes = enclosed(MAGNITUDE_RANGE, X=range_along(deviation, axis=1))
+    ends = low / n * (1.0 - 2.0**-50), high / n * (1.0 + 2.0**-50)
+    return enclosed(MONOTONE_RANGE, X=sizes, a=ends[0], b=ends[1])
 
 
 def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:
@@ -378,7 +395,8 @@ def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> Value
     z = inner.range
     low = np.minimum(-multiply_up(scale, -z.lo), -multiply_up(scale, -z.hi))
     high = np.maximum(multiply_up(scale, z.lo), multiply_up(scale, z.hi))
-    range_ = Interval(add_down(low, bias), add_up(high, bias))
+    ends = add_down(low, bias), add_up(high, bias)
+    range_ = enclosed(MONOTONE_RANGE, X=z, a=ends[0], b=ends[1])
     charge = multiply_up(multiply_up(size, z.magnitude), 2 * UNIT)
 
     def backward(c: FloatArray) -> Contribution:

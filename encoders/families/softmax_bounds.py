@@ -39,9 +39,14 @@ from encoders.lemmas.exponentials import (
     LOG_MOVES,
     ROUNDED_TWICE,
 )
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import UNTOUCHED
 from encoders.lemmas.products import FLUSHED_SUM
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.making import both_ranges
+from encoders.lemmas.ranges.placing import range_along, range_of, range_signed
+from encoders.lemmas.ranges.range import Range
+from encoders.lemmas.ranges.rows import LOG_PROBABILITY, PROBABILITY
 from encoders.lemmas.rows import WEIGHTED_MEAN
 from encoders.numbers.enclosure import (
     FloatArray,
@@ -80,28 +85,35 @@ def _odds(x: Interval, kept: Mask | None) -> tuple[ObjectArray, ObjectArray, Mas
     return _others(low * count) / high, _others(high * count) / low, np.broadcast_to(known, x.shape)
 
 
-def softmax_range(x: Interval, kept: Mask | None = None) -> Interval:
-    """Range of each probability over rows (rows, n), 0 for the scores that are not `kept`."""
+def softmax_range(x: Interval, kept: Mask | None = None) -> Range:
+    """Range of each probability over rows (rows, n), 0 for the scores that are not `kept`: they
+    rise in their own scores and fall in the others."""
     with BALLS.working():
         least, most, known = _odds(x, kept)
         lo, hi = lower(1 / (1 + most)), upper(1 / (1 + least))
-    range_ = Interval(
-        np.where(known, np.maximum(lo, 0.0), 0.0), np.where(known, np.minimum(hi, 1.0), 1.0)
-    )
-    return range_ if kept is None else Interval(kept * range_.lo, kept * range_.hi)
+    range_ = _monotone(x, np.where(known, lo, 0.0), np.where(known, hi, 1.0))
+    range_ = both_ranges(range_, enclosed(PROBABILITY))
+    return range_ if kept is None else range_signed(range_, kept.astype(np.float64))
 
 
-def log_softmax_range(x: Interval, kept: Mask | None = None) -> Interval:
+def _monotone(x: Interval, low: FloatArray, high: FloatArray) -> Range:
+    """Of what rises or falls in each number of a row, by what it is at least and at most at the
+    corners of the row's range."""
+    return enclosed(MONOTONE_RANGE, X=range_along(range_of(x), axis=1), a=low, b=high)
+
+
+def log_softmax_range(x: Interval, kept: Mask | None = None) -> Range:
     """Range of each probability's logarithm, 0 for the scores that are not `kept`."""
     with BALLS.working():
         least, most, known = _odds(x, kept)
         lo = lower(-BALLS.function(LOG, 1 + most))
         hi = upper(-BALLS.function(LOG, 1 + least))
-    range_ = Interval(np.where(known, lo, -np.inf), np.where(known, np.minimum(hi, 0.0), 0.0))
-    return range_ if kept is None else Interval(np.where(kept, range_.lo, 0.0), kept * range_.hi)
+    range_ = _monotone(x, np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
+    range_ = enclosed(LOG_PROBABILITY, X=range_)
+    return range_ if kept is None else range_signed(range_, kept.astype(np.float64))
 
 
-def log_sum_exp_range(x: Interval) -> Interval:
+def log_sum_exp_range(x: Interval) -> Range:
     """Range of log Σ eˣ, (rows, 1)."""
     known = np.all(np.isfinite(x.lo) & np.isfinite(x.hi), axis=1, keepdims=True)
 
@@ -111,7 +123,7 @@ def log_sum_exp_range(x: Interval) -> Interval:
 
     with BALLS.working():
         lo, hi = lower(total(x.lo)), upper(total(x.hi))
-    return Interval(np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
+    return _monotone(x, np.where(known, lo, -np.inf), np.where(known, hi, np.inf))
 
 
 def softmax_jacobian(p: Interval) -> Interval | LowRank:

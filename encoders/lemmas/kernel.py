@@ -33,8 +33,7 @@ from encoders.lemmas.combining import (
     WORST,
 )
 from encoders.lemmas.lemma import Lemma, RangeLemma, RoundingLemma
-from encoders.lemmas.ranges.range import _RANGE_KEY, Range, known_ends, only_read
-from encoders.lemmas.ranges.reals import FOUND_RANGE, MOVED_RANGE
+from encoders.lemmas.ranges.range import _RANGE_KEY, Range, only_read
 from encoders.lemmas.reading.evaluation import (
     Plan,
     evaluated,
@@ -50,7 +49,6 @@ from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
     Interval,
-    LinearPart,
     add_up,
     dot_up,
     highest,
@@ -60,6 +58,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | Range | FloatArray | float"
+Places: TypeAlias = npt.NDArray[np.intp]
 _Name = TypeVar("_Name")
 
 
@@ -145,9 +144,9 @@ class Radius:
 
         Raises ValueError for an f that makes other numbers.
         """
-        return _moved(_there(self._bound, f), (self,))
+        return _moved(there(self._bound, f), (self,))
 
-    def taken(self, places: npt.NDArray[np.intp]) -> Radius:
+    def taken(self, places: Places) -> Radius:
         """The elements at these places of the flat array."""
         return _moved(np.take(self._bound, places), (self,))
 
@@ -278,43 +277,6 @@ def enclosed(lemma: RangeLemma, **given: Given) -> Range:
     return Range(_RANGE_KEY, lo, hi, record)
 
 
-def range_of(x: Interval, lemma: RangeLemma = FOUND_RANGE) -> Range:
-    """The range that it is, or, of an interval that code of ours found without a lemma, a range
-    that says so."""
-    if isinstance(x, Range):
-        return x
-    lo, hi = known_ends(x.lo, x.hi)
-    return enclosed(lemma, a=lo, b=hi)
-
-
-def range_moved(x: Range, f: Callable[[FloatArray], FloatArray]) -> Range:
-    """After moving elements about, as f does to each end: `moved-range`.
-
-    Raises ValueError for an f that makes other numbers.
-    """
-    return _placed(_there(x.lo, f), _there(x.hi, f), x)
-
-
-def range_through(x: Range, part: LinearPart) -> Range:
-    """Of what a linear map makes of it that only moves elements, or changes their sign.
-
-    Raises ValueError for one that computes.
-    """
-    if part.terms:
-        raise ValueError("this computes: each element of its result is a sum of products")
-    a, b = part.apply(x.lo[None])[0], part.apply(x.hi[None])[0]
-    return _placed(np.minimum(a, b), np.maximum(a, b), x)
-
-
-def _placed(lo: FloatArray, hi: FloatArray, x: Range) -> Range:
-    """Elements of this range at other places."""
-    first = {"s": 1.0}
-    if lo.size:
-        first |= {"X": float(lo.flat[0]), "X_hi": float(hi.flat[0])}
-    numbers = tuple(first.get(p.name, 0.0) for p in MOVED_RANGE.read)
-    return Range(_RANGE_KEY, lo, hi, Application(MOVED_RANGE, numbers, 0.0, lo.size, (x.record,)))
-
-
 def remembered(radii: Mapping[_Name, Radius]) -> dict[_Name, Radius]:
     """The same numbers, which know the worst application of each lemma that any of them rests on in
     place of each step."""
@@ -368,9 +330,7 @@ def carried_back(costs: Sequence[Radius]) -> Radius:
     return Radius(_KEY, bound, _after_all(CARRIED_BACK, bound, records))
 
 
-def known_at(
-    shape: tuple[int, ...], parts: Sequence[tuple[npt.NDArray[np.intp], Radius]]
-) -> Radius:
+def known_at(shape: tuple[int, ...], parts: Sequence[tuple[Places, Radius]]) -> Radius:
     """Radii of some elements of a tensor, by their places in the flat array; +∞ elsewhere."""
     bound = np.full(shape, np.inf)
     for places, radius in parts:
@@ -454,11 +414,11 @@ def _after_all(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...
     return Application(lemma, numbers, largest, bound.size, premises)
 
 
-def _there(held: FloatArray, f: Callable[[FloatArray], FloatArray]) -> FloatArray:
+def there(held: FloatArray, f: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """The elements where f moves them."""
-    there = f(held)
-    if np.may_share_memory(there, held):
-        return there
+    moved = f(held)
+    if np.may_share_memory(moved, held):
+        return moved
     size = max(held.size, 1)
     places = f(np.arange(held.size, dtype=np.float64).reshape(held.shape))
     if np.any((places < 0) | (places >= size) | (places != np.floor(places))):

@@ -22,7 +22,10 @@ from encoders.lemmas import (
 from encoders.lemmas.backward import paths
 from encoders.lemmas.backward import rows as perturbed_rows
 from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.ranges import functions as ranges_of_functions
+from encoders.lemmas.ranges import operations as ranges_of_operations
 from encoders.lemmas.ranges import reals
+from encoders.lemmas.ranges import rows as ranges_of_rows
 from encoders.lemmas.ways import relative
 
 LEMMAS: tuple[Lemma, ...] = (
@@ -45,4 +48,7 @@ LEMMAS: tuple[Lemma, ...] = (
     *perturbed_rows.LEMMAS,
     *relative.LEMMAS,
     *reals.LEMMAS,
+    *ranges_of_functions.LEMMAS,
+    *ranges_of_operations.LEMMAS,
+    *ranges_of_rows.LEMMAS,
 )

@@ -21,7 +21,10 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.arithmetic.values import V
 from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.grids import WHOLE_STEPS
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, enclosed
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.placing import range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import DifferenceMap, Field, LinearBounds, ValueMap
 from encoders.quantizing import Grid, Stored, nearest_integers
@@ -42,10 +45,11 @@ class IntegerGrid:
     lowest: float
     highest: float
 
-    def range(self, u: Interval) -> Interval:
+    def range(self, u: Interval) -> Range:
         """Stored numbers for t + z in these ranges, either way of breaking ties."""
         q = nearest_integers(u)
-        return Interval(*(np.clip(v, self.lowest, self.highest) for v in (q.lo, q.hi)))
+        lo, hi = (np.clip(v, self.lowest, self.highest) for v in (q.lo, q.hi))
+        return enclosed(MONOTONE_RANGE, X=range_of(u), a=lo, b=hi)
 
     def real(self, t: ObjectArray, zero: ObjectArray, field: Field) -> ObjectArray:
         """clip(round(t) + zero): the stored number over the reals, ties to even."""

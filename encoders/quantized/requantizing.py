@@ -212,9 +212,9 @@ def requantizing_operator(name: str, q: Requantized) -> Operator:
         arithmetic = ErrorArithmetic(r, contract)
         total = product_values(q.product, site, inputs).range
         exact = np.broadcast_to(bias, total.shape)
-        total = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
+        biased = Interval(add_down(total.lo, exact), add_up(total.hi, exact))
         stored = Inputs(None if c is None else arithmetic.stored(c) for c in site.constants)
-        whole = tracked(total, exactly_zero(EXACT, total.shape))
+        whole = tracked(biased, exactly_zero(EXACT, total.shape))
         return r, _taken(q, site, whole, stored, arithmetic)
 
     def fitting(site: Site, inputs: Sequence[Interval], radius: Radius) -> RoundingBound:

@@ -16,14 +16,8 @@ import numpy as np
 
 from encoders.lemmas.carrying import UNDERFLOWN
 from encoders.lemmas.combining import COMPUTED_TERM, EXACT, HELD_NUMBER
-from encoders.lemmas.kernel import (
-    Radius,
-    apply,
-    enclosed,
-    exactly_zero,
-    range_of,
-    range_through,
-)
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
+from encoders.lemmas.ranges.placing import range_of, range_through
 from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.ranges.reals import AROUND, RANGE_SUM
 from encoders.numbers.enclosure import (
@@ -45,11 +39,15 @@ from encoders.operator import Carry, DifferenceCarry, DifferenceMap, Site, Value
 
 @dataclass(frozen=True)
 class AffineMap:
-    """y = Σ parts·x + b with |b − `bias`| ≤ `bias_radius`, both of the output's shape."""
+    """y = Σ parts·x + b with |b − `bias`| ≤ `bias_radius`, both of the output's shape.
+
+    `off` is that radius where lemmas gave it.
+    """
 
     parts: tuple[LinearPart, ...]
     bias: FloatArray
     bias_radius: FloatArray
+    off: Radius | None = None
 
     def adjoint(self, c: FloatArray) -> tuple[FloatArray, ...]:
         """Functionals of y as functionals of every x, the bias left out."""
@@ -65,7 +63,7 @@ def affine_map(
 
 
 def affine_values(
-    affine: AffineMap, ranges: Sequence[Interval], range_: Interval | None = None
+    affine: AffineMap, ranges: Sequence[Interval], range_: Range | None = None
 ) -> ValueMap:
     """Range and pull-back of real values through an affine map; `range_` if it is known."""
 
@@ -113,7 +111,7 @@ def _range(affine: AffineMap, ranges: Sequence[Interval]) -> Range:
         middle = part.apply(mid[None])[0]
         centre, size = centre + middle, size + np.abs(middle)
     if some(affine.bias_radius):
-        off.append(apply(HELD_NUMBER, U=affine.bias_radius))
+        off.append(_held(affine))
     biased = some(affine.bias)
     if biased:
         centre, size = centre + affine.bias, size + np.abs(affine.bias)
@@ -126,9 +124,13 @@ def _moved_range(affine: AffineMap, ranges: Sequence[Interval]) -> Range:
     """Sums of the ends of what is moved, where every coefficient is -1, 0 or 1."""
     moved = [range_through(range_of(x), p) for p, x in zip(affine.parts, ranges, strict=True)]
     if some(affine.bias) or some(affine.bias_radius) or not moved:
-        off = apply(HELD_NUMBER, U=affine.bias_radius)
-        moved.append(enclosed(AROUND, m=affine.bias, e=off, S=0.0, g=0.0, n=0.0, u=UNIT))
+        moved.append(enclosed(AROUND, m=affine.bias, e=_held(affine), S=0.0, g=0.0, n=0.0, u=UNIT))
     return reduce(lambda x, y: enclosed(RANGE_SUM, X=x, Y=y), moved)
+
+
+def _held(affine: AffineMap) -> Radius:
+    """What the bias is off by."""
+    return apply(HELD_NUMBER, U=affine.bias_radius) if affine.off is None else affine.off
 
 
 def _middle(x: Interval) -> FloatArray:

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.lemmas.kernel import Radius, carried_back, nothing_known
+from encoders.lemmas.combining import HELD_NUMBER
+from encoders.lemmas.kernel import Radius, apply, carried_back, nothing_known
+from encoders.lemmas.ranges.operations import FROM_MIDDLE
+from encoders.lemmas.ranges.placing import range_of, range_of_cases
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
     Interval,
     LinearPart,
     add_up,
-    anywhere,
     gamma,
     midpoint_radius,
     multiply_up,
@@ -50,24 +53,25 @@ class Bilinear:
     square: bool = False
 
 
-def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Interval | None) -> ValueMap:
-    """Values through b; `range_` may give a tighter enclosure than the planes do."""
+def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | None) -> ValueMap:
+    """Values through b; `range_` where it is known better than by the planes."""
     x, y = ranges
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry):
-        return ValueMap(range_ if range_ is not None else anywhere(b.shape), _unbounded(2))
-    radius = b.on_x(ry).magnitude_up(rx)
+        return ValueMap(range_of_cases(b.shape, ()) if range_ is None else range_, _unbounded(2))
+    remainder = apply(FROM_MIDDLE, X=range_of(x), m=mx).carried(b.on_x(ry))
     size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
     centre = -b.product(mx, my)
     if b.square:
-        radius = 0.5 * radius
-        centre = centre + radius
-        size = add_up(size, radius)
+        remainder = remainder.times(0.5)
+        centre = centre + remainder.bound
+        size = add_up(size, remainder.bound)
     slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
-    radius = add_up(add_up(radius, slack), 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
-    mapped = affine_values(AffineMap((b.on_x(my), b.on_y(mx)), centre, radius), ranges)
-    held = mapped.range if range_ is None else mapped.range.intersect(range_)
-    return ValueMap(held, mapped.backward)
+    slack = add_up(slack, 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
+    off = remainder + apply(HELD_NUMBER, U=slack)
+    affine = AffineMap((b.on_x(my), b.on_y(mx)), centre, off.bound, off)
+    mapped = affine_values(affine, ranges, range_)
+    return ValueMap(mapped.range, mapped.backward)
 
 
 def bilinear_differences(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from encoders.lemmas.kernel import Radius, carried_back
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
+from encoders.lemmas.kernel import Radius, carried_back, enclosed
+from encoders.lemmas.ranges.reals import RANGE_SUM
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
 from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 
 
@@ -41,8 +42,8 @@ def composed_differences(
 
 def added_values(f: ValueMap, g: ValueMap) -> ValueMap:
     """f + g of different inputs, those of f first; both have the output's shape."""
-    low, high = add_down(f.range.lo, g.range.lo), add_up(f.range.hi, g.range.hi)
-    return ValueMap(Interval(low, high), lambda c: _joined(f.backward(c), g.backward(c)))
+    range_ = enclosed(RANGE_SUM, X=f.range, Y=g.range)
+    return ValueMap(range_, lambda c: _joined(f.backward(c), g.backward(c)))
 
 
 def added_differences(f: DifferenceMap, g: DifferenceMap) -> DifferenceMap:

@@ -14,6 +14,7 @@ import numpy as np
 
 from encoders.lemmas.carrying import HELD_COEFFICIENT, SECANT
 from encoders.lemmas.kernel import Radius, apply, carried_back
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     UNIT,
     BoolArray,
@@ -70,13 +71,13 @@ def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant
     return Secant(middle, remainder, known)
 
 
-def elementwise_values(range_: Interval, bounds: LinearBounds, x: Interval) -> ValueMap:
+def elementwise_values(range_: Range, bounds: LinearBounds, x: Interval) -> ValueMap:
     """Real values through linear bounds."""
     return through_linear_bounds(range_, lambda: bounds, x)
 
 
 def through_linear_bounds(
-    range_: Interval,
+    range_: Range,
     bounds_of: Callable[[], LinearBounds],
     x: Interval,
     choice: FreeSlopes | None = None,

@@ -15,7 +15,8 @@ import numpy as np
 from encoders.lemmas.carrying import ALONG_SECANT
 from encoders.lemmas.differences import HINGE
 from encoders.lemmas.functions import HINGE_LINES
-from encoders.lemmas.kernel import Radius, apply, enclosed, range_of
+from encoders.lemmas.kernel import Radius, apply, enclosed
+from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.reals import HINGE_RANGE, RELU_RANGE
 from encoders.numbers.enclosure import (
     FloatArray,

@@ -15,7 +15,10 @@ import numpy as np
 
 from encoders.lemmas.carrying import OSCILLATION, SECANT
 from encoders.lemmas.choices import PIECES
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, enclosed
+from encoders.lemmas.ranges.functions import KNOTS_RANGE
+from encoders.lemmas.ranges.placing import range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import DifferenceMap, LinearBounds, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -80,10 +83,17 @@ def _active(f: PiecewiseLinear, x: Interval) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def piecewise_bounds(f: PiecewiseLinear, x: Interval) -> tuple[Interval, LinearBounds]:
+def piecewise_range(f: PiecewiseLinear, x: Interval) -> Range:
+    """Where f is: its values at both ends and at the knots between them say so."""
+    lowest, highest = _offsets(f, np.zeros(x.shape), x)
+    return enclosed(KNOTS_RANGE, X=range_of(x), a=lowest, b=highest)
+
+
+def piecewise_bounds(f: PiecewiseLinear, x: Interval) -> tuple[Range, LinearBounds]:
     """The range, and the best of the slopes on the range and the chords by the value at its
     middle."""
-    lowest, highest = _offsets(f, np.zeros(x.shape), x)
+    range_ = piecewise_range(f, x)
+    lowest, highest = range_.lo, range_.hi
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         middle = 0.5 * x.lo + 0.5 * x.hi
         ends = (x.lo, x.hi, *(np.clip(k, x.lo, x.hi) for k in f.knots))
@@ -102,7 +112,7 @@ def piecewise_bounds(f: PiecewiseLinear, x: Interval) -> tuple[Interval, LinearB
             above = usable & (s * middle + most < best_high * middle + high)
             best_low, low = np.where(below, s, best_low), np.where(below, least, low)
             best_high, high = np.where(above, s, best_high), np.where(above, most, high)
-    return Interval(lowest, highest), LinearBounds(best_low, low, best_high, high)
+    return range_, LinearBounds(best_low, low, best_high, high)
 
 
 def piecewise_values(f: PiecewiseLinear, x: Interval) -> ValueMap:

@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_QUOTIENT, DEFINED_WHERE_FINITE
-from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, carried_back, enclosed, exactly_zero
+from encoders.lemmas.ranges.operations import QUOTIENT_RANGE
+from encoders.lemmas.ranges.placing import (
+    range_of,
+    range_of_cases,
+    range_on,
+    range_signed,
+    range_taken,
+)
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -66,9 +75,8 @@ def quotient_values(q: Quotient, x: Interval, y: Interval) -> ValueMap:
     """Values of x/y; nothing is known where the divisor may be zero."""
     away = away_from_zero(y)
     safe = Interval(np.where(away, y.lo, 1.0), np.where(away, y.hi, 1.0))
-    range_ = interval_quotient(x, y)
     known = np.broadcast_to(away, q.output) & np.isfinite(x.magnitude)
-    range_ = Interval(np.where(known, range_.lo, -np.inf), np.where(known, range_.hi, np.inf))
+    range_ = quotient_range(range_of(x), range_of(y), known)
     slope, middle, rho = _reciprocal_band(safe)
     w = interval_quotient(Interval(np.ones(y.shape), np.ones(y.shape)), safe)
     mw, rw = midpoint_radius(w)
@@ -89,8 +97,17 @@ def quotient_values(q: Quotient, x: Interval, y: Interval) -> ValueMap:
     radius = np.where(known, np.broadcast_to(radius, q.output), np.inf)
     affine = AffineMap(tuple(parts), np.broadcast_to(bias, q.output), radius)
     ranges = [r for r, varies in zip((x, safe), q.varies, strict=True) if varies]
-    mapped = affine_values(affine, ranges)
-    return ValueMap(mapped.range.intersect(range_), mapped.backward)
+    return ValueMap(range_, affine_values(affine, ranges, range_).backward)
+
+
+def quotient_range(x: Range, y: Range, known: npt.NDArray[np.bool_]) -> Range:
+    """Of x/y where that is known: y keeps to one side of zero there, and both are made positive
+    or negative so that it is above."""
+    places = np.flatnonzero(known)
+    x, y = (range_taken(range_on(v, known.shape), places) for v in (x, y))
+    side = np.where(y.hi < 0.0, -1.0, 1.0)
+    found = enclosed(QUOTIENT_RANGE, X=range_signed(x, side), Y=range_signed(y, side))
+    return range_of_cases(known.shape, [(places, found)])
 
 
 def _reciprocal_band(y: Interval) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from encoders.lemmas.carrying import FOLLOWED, UNDERFLOWN
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.rows import MEAN_VALUE
 from encoders.numbers.enclosure import (
     SMALLEST,
@@ -148,7 +149,7 @@ def row_values(
     outside: Rows,
     x: Interval,
     *,
-    range_: Interval,
+    range_: Range,
     at_middle: Interval,
     jacobian: Jacobian,
 ) -> ValueMap:
@@ -178,4 +179,4 @@ def row_values(
         pulled = inside.merge(linear.pulled(outside.split(c)))
         return Contribution((pulled,), add_up(reach, tiny))
 
-    return ValueMap(outside.to_interval(range_), backward)
+    return ValueMap(outside.to_range(range_), backward)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from encoders.arithmetic.runtime import moved
 from encoders.arithmetic.values import E, V
 from encoders.lemmas.kernel import Radius
+from encoders.lemmas.ranges.placing import range_moved, range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import Interval
 
 
@@ -53,9 +55,9 @@ class Rows:
         permuted = v.reshape(v.shape[0], *(self.view[a] for a in order))
         return permuted.transpose(back).reshape(v.shape[0], *self.shape)
 
-    def of_interval(self, x: Interval) -> Interval:
+    def of_interval(self, x: Interval) -> Range:
         """Ranges of the tensor's shape as ranges (rows, length)."""
-        return x.move(lambda v: self.split(v[None])[0])
+        return range_moved(range_of(x), lambda v: self.split(v[None])[0])
 
     def of_radius(self, radius: Radius) -> Radius:
         """Errors of the tensor's elements as errors (rows, length)."""
@@ -65,9 +67,9 @@ class Rows:
         """Errors (rows, length) as errors of the tensor's elements."""
         return radius.moved(lambda v: self.merge(v[None])[0])
 
-    def to_interval(self, x: Interval) -> Interval:
+    def to_range(self, x: Range) -> Range:
         """Ranges (rows, length) as ranges of the tensor's shape."""
-        return x.move(lambda v: self.merge(v[None])[0])
+        return range_moved(x, lambda v: self.merge(v[None])[0])
 
 
 def rows_along(shape: tuple[int, ...], axes: tuple[int, ...]) -> Rows:

@@ -15,8 +15,11 @@ import numpy.typing as npt
 
 from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.choices import STEP_FOLLOWS
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, enclosed
 from encoders.lemmas.operations import JUMP
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.placing import range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
 from encoders.operator import Contribution, DifferenceMap, LinearBounds, Moved, ValueMap
 from encoders.relaxations.elementwise import Secant, elementwise_differences, elementwise_values
@@ -29,7 +32,7 @@ Mask = npt.NDArray[np.bool_]
 
 def step_values(step: Step, x: Interval, follows: tuple[float, float] | None) -> ValueMap:
     """Values of a monotone step function; with `follows`, x + low ≤ step(x) ≤ x + high."""
-    range_ = x.move(step)
+    range_ = enclosed(MONOTONE_RANGE, X=range_of(x), a=step(x.lo), b=step(x.hi))
     zero = np.zeros(x.shape)
     bounds = LinearBounds(zero, range_.lo, zero, range_.hi)
     if follows is not None:
@@ -70,7 +73,7 @@ def read_jump(step: Step, r: Rounder, x: Interval) -> Radius:
     return above.or_else(below)
 
 
-def without_slope(range_: Interval, inputs: int) -> ValueMap:
+def without_slope(range_: Range, inputs: int) -> ValueMap:
     """Values known by their range alone."""
     middle = 0.5 * range_.lo + 0.5 * range_.hi
     radius = np.maximum(add_up(range_.hi, -middle), add_up(middle, -range_.lo))

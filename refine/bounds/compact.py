@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import range_moved
+from encoders.lemmas.ranges.placing import range_moved
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import Step, program_of
 from encoders.relaxations.narrowing import Columns, Constants

@@ -18,8 +18,9 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT as EXACT_REALS
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at, range_of
-from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
+from encoders.lemmas.ranges.making import both_ranges, given_ranges, kept_range, pulled_range
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
@@ -356,7 +357,7 @@ def bound_values(maps: Maps, step: Step) -> None:
     range_ = range_of(mapped.range)
     if step.operator.keeps is not None and lowest(range_.lo) < 0.0:
         kept = step.operator.keeps(site, ranges, EXACT_REALS)
-        range_ = range_ if kept is None else both_ranges(range_, kept)
+        range_ = range_ if kept is None else kept_range(range_, kept)
     maps.values[step.output] = range_
 
 

@@ -17,6 +17,7 @@ from encoders.arithmetic.values import Inputs
 from encoders.contract.presets import SEQUENTIAL
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Contribution, Operator, RoundingBound
 from encoders.registry import operators
@@ -78,7 +79,7 @@ def _narrow_range(operator: Operator) -> Operator:
         mapped = operator.values(site, ranges)
         range_ = mapped.range
         middle = 0.5 * range_.lo + 0.5 * range_.hi
-        return replace(mapped, range=Interval(middle, range_.hi))
+        return replace(mapped, range=range_of(Interval(middle, range_.hi)))
 
     return replace(operator, values=values)
 

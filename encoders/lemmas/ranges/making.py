@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from encoders.lemmas.kernel import enclosed, range_of
+from encoders.lemmas.kernel import enclosed
+from encoders.lemmas.ranges.functions import STATED_RANGE
+from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.ranges.reals import BOTH_RANGES, GIVEN_RANGE, PULLED_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval
@@ -18,6 +20,11 @@ def given_ranges(values: Mapping[str, Interval]) -> dict[str, Range]:
 def both_ranges(x: Range, other: Interval) -> Range:
     """Of what lies in both."""
     return enclosed(BOTH_RANGES, X=x, Y=range_of(other))
+
+
+def kept_range(x: Range, kept: Interval) -> Range:
+    """Of what an operator is said to keep to, whatever it computes of."""
+    return both_ranges(x, enclosed(STATED_RANGE, X=x, a=kept.lo, b=kept.hi))
 
 
 def pulled_range(x: Range, lo: FloatArray, hi: FloatArray) -> Range:

@@ -16,6 +16,8 @@ from encoders.gradients.rule import Carried, Gradient, Reverse, each, unary
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_QUOTIENT
 from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.lemmas.ranges.placing import stored_range
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import Interval, multiply_up
 from encoders.operator import (
     DifferenceMap,
@@ -83,7 +85,7 @@ def _operands(
     found, off = [], []
     for constant in site.constants[:2]:
         exact = None if constant is None else np.asarray(constant, np.float64)
-        found.append(next(given) if exact is None else Interval(exact, exact))
+        found.append(next(given) if exact is None else stored_range(exact))
         off.append(next(moved) if exact is None else exactly_zero(EXACT, exact.shape))
     return found[0], found[1], off
 
@@ -147,9 +149,8 @@ def _unit(site: Site) -> Quotient:
     return Quotient(((1,) * len(shape), shape), (False, True), shape)
 
 
-def _one(site: Site) -> Interval:
-    one = np.ones((1,) * len(site.outputs[0].shape))
-    return Interval(one, one)
+def _one(site: Site) -> Range:
+    return stored_range(np.ones((1,) * len(site.outputs[0].shape)))
 
 
 def _reciprocal_real(

@@ -21,7 +21,10 @@ from encoders.families.integers import INTEGERS, LARGEST, fitting
 from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.choices import STEP_FOLLOWS
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero, nothing_known
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE, STATED_RANGE
+from encoders.lemmas.ranges.placing import range_of, range_of_cases, range_on, range_taken
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, multiply_up
 from encoders.operator import (
     FLOATS,
@@ -122,7 +125,7 @@ def _left(site: Site, ends: FloatArray) -> FloatArray:
         return np.fmod(ends, m) if _truncates(site) else np.mod(ends, m)
 
 
-def _within(site: Site, x: Interval) -> tuple[BoolArray, FloatArray, Interval]:
+def _within(site: Site, x: Interval) -> tuple[BoolArray, FloatArray, Range]:
     """Where numbers of a range lie between the same two multiples; how many multiples away others
     are; where their results are."""
     m = np.abs(_divisor(site))
@@ -139,8 +142,14 @@ def _within(site: Site, x: Interval) -> tuple[BoolArray, FloatArray, Interval]:
         up = _divisor(site) > 0
         least, top = np.where(up, 0.0, -most), np.where(up, most, 0.0)
     ends = _left(site, x.lo), _left(site, x.hi)
-    range_ = Interval(np.where(same, ends[0], least), np.where(same, ends[1], top))
-    return same, apart, range_
+    low, high = np.where(same, ends[0], least), np.where(same, ends[1], top)
+    given = range_on(range_of(x), same.shape)
+    cases = []
+    for lemma, there in ((MONOTONE_RANGE, same), (STATED_RANGE, ~same)):
+        places = np.flatnonzero(there)
+        a, b = low.reshape(-1)[places], high.reshape(-1)[places]
+        cases.append((places, enclosed(lemma, X=range_taken(given, places), a=a, b=b)))
+    return same, apart, range_of_cases(same.shape, cases)
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:

@@ -12,7 +12,10 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.gradients.rule import Carried, Gradient, Reverse
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.kernel import Radius, enclosed
+from encoders.lemmas.ranges.operations import PRODUCT_RANGE, SQUARE_RANGE
+from encoders.lemmas.ranges.placing import range_of, range_on
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, multiply_up
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import (
@@ -24,7 +27,7 @@ from encoders.relaxations.affine import (
 )
 from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
 from encoders.relaxations.elements import broadcast_element
-from encoders.rounding.error_arithmetic import interval_product, traced
+from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.signs import of_factors
 from encoders.traits import Absorbing, Absorption, Commuting, Likeness
 
@@ -57,14 +60,11 @@ def _bilinear(site: Site) -> Bilinear:
     )
 
 
-def _range(b: Bilinear, ranges: Sequence[Interval]) -> Interval:
-    if not b.square:
-        product = interval_product(*ranges)
-        return Interval(np.broadcast_to(product.lo, b.shape), np.broadcast_to(product.hi, b.shape))
-    x = ranges[0]
-    low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
-    low, high = -multiply_up(-low, low), multiply_up(x.magnitude, x.magnitude)
-    return Interval(np.maximum(low, 0.0), high)
+def _range(b: Bilinear, ranges: Sequence[Interval]) -> Range:
+    x, y = (range_of(r) for r in ranges)
+    if b.square:
+        return enclosed(SQUARE_RANGE, X=x)
+    return range_on(enclosed(PRODUCT_RANGE, X=x, Y=y), b.shape)
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:

@@ -20,7 +20,8 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.integers import INTEGERS, LARGEST, fitting
 from encoders.families.signed_sum import Signs, signed_affine
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
+from encoders.lemmas.kernel import enclosed, exactly_zero
+from encoders.lemmas.ranges.functions import WHOLE_RANGE
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site, ValueMap
 from encoders.quantized.integer_products import as_whole
@@ -87,7 +88,9 @@ def _operator(
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         found = wide(site, ranges)
-        return replace(found, range=_inside(found.range))
+        inside = _inside(found.range)
+        whole = enclosed(WHOLE_RANGE, X=found.range, a=inside.lo, b=inside.hi)
+        return replace(found, range=whole)
 
     return Operator(
         name,

@@ -15,8 +15,11 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import Index, picked
 from encoders.families.movement import indices
 from encoders.families.parameters import axis_of
-from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.kernel import Radius, apply, enclosed
 from encoders.lemmas.operations import JUMP
+from encoders.lemmas.ranges.operations import PLACE_RANGE
+from encoders.lemmas.ranges.placing import extreme_range, range_of, range_signed, range_taken
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import Interval
 from encoders.operator import (
     DifferenceMap,
@@ -51,14 +54,22 @@ def _operator(name: str, sign: float) -> Operator:
     def relation(site: Site) -> Relation:
         return Relation.AT_MOST if site.integer("select_last_index", 0) else Relation.LESS
 
-    def places(site: Site, x: Interval) -> Interval:
+    def places(site: Site, x: Interval) -> Range:
         """The first and the last position that may hold the extreme."""
-        terms = _terms(site)
-        lo, hi = x.lo.reshape(-1)[terms], x.hi.reshape(-1)[terms]
-        lo, hi = (lo, hi) if sign > 0 else (-hi, -lo)
-        possible = hi >= np.max(lo, axis=0)
-        last = len(terms) - 1 - np.argmax(possible[::-1], axis=0)
-        return Interval(np.argmax(possible, axis=0).astype(np.float64), last.astype(np.float64))
+        terms = range_signed(range_taken(range_of(x), _terms(site)), sign)
+        largest, n = extreme_range(terms, True), len(terms.lo)
+        possible = terms.hi >= largest.lo
+        first, last = np.argmax(possible, axis=0), n - 1 - np.argmax(possible[::-1], axis=0)
+        place = np.arange(n).reshape(-1, *(1,) * first.ndim)
+        beyond = (place < first) | (last < place)
+        return enclosed(
+            PLACE_RANGE,
+            X=largest,
+            first=first.astype(np.float64),
+            last=last.astype(np.float64),
+            rival=np.max(np.where(beyond, terms.hi, -np.inf), axis=0),
+            n=float(n),
+        )
 
     def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
         terms = [picked(inputs[0], i) for i in _terms(site)]

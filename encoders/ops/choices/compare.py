@@ -12,14 +12,32 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, aligned
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, any_of, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, any_of, apply, enclosed, exactly_zero
+from encoders.lemmas.lemma import RangeLemma
 from encoders.lemmas.operations import JUMP
+from encoders.lemmas.ranges.operations import (
+    AT_MOST_RANGE,
+    BESIDE_ITSELF,
+    EQUAL_RANGE,
+    LESS_RANGE,
+)
+from encoders.lemmas.ranges.placing import range_of, range_on, stored_range
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
-from encoders.rounding.tracked_choices import decided
 from encoders.traits import Absorbing, Absorption, Discontinuity, Likeness
+
+
+def _lemma(relation: Relation) -> RangeLemma:
+    match relation:
+        case Relation.LESS:
+            return LESS_RANGE
+        case Relation.AT_MOST:
+            return AT_MOST_RANGE
+        case Relation.EQUAL:
+            return EQUAL_RANGE
 
 
 def _check(site: Site) -> None:
@@ -29,12 +47,12 @@ def _check(site: Site) -> None:
             raise site.unsupported(f"a comparison of {dtype.value} numbers is not supported")
 
 
-def _operands(site: Site, ranges: Sequence[Interval], swapped: bool) -> tuple[Interval, Interval]:
+def _operands(site: Site, ranges: Sequence[Interval], swapped: bool) -> tuple[Range, Range]:
     given = iter(ranges)
     found = []
     for constant in site.constants:
         exact = None if constant is None else np.asarray(constant, np.float64)
-        found.append(next(given) if exact is None else Interval(exact, exact))
+        found.append(range_of(next(given)) if exact is None else stored_range(exact))
     return (found[1], found[0]) if swapped else (found[0], found[1])
 
 
@@ -51,17 +69,13 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
     ) -> tuple[V, ...]:
         return (arithmetic.compare(relation, *ordered(inputs)),)
 
-    def range_(site: Site, ranges: Sequence[Interval], alike: bool | None = None) -> Interval:
+    def range_(site: Site, ranges: Sequence[Interval], alike: bool | None = None) -> Range:
         """Of truth values; of a number beside itself where both are `alike`."""
         if _beside_itself(site) if alike is None else alike:
             truth = np.full(site.outputs[0].shape, float(relation is not Relation.LESS))
-            return Interval(truth, truth)
-        holds, fails = decided(relation, *_operands(site, ranges, swapped))
-        shape = site.outputs[0].shape
-        return Interval(
-            np.broadcast_to(holds, shape).astype(np.float64),
-            1.0 - np.broadcast_to(fails, shape).astype(np.float64),
-        )
+            return enclosed(BESIDE_ITSELF, m=truth)
+        x, y = _operands(site, ranges, swapped)
+        return range_on(enclosed(_lemma(relation), X=x, Y=y), site.outputs[0].shape)
 
     def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         return without_slope(range_(site, ranges), len(site.variable))

@@ -7,6 +7,7 @@ index may move, the whole jump is charged. That no index is out of range is an o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,11 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.parameters import axis_of
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import INTEGERS_FIT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import JUMP
+from encoders.lemmas.ranges.operations import PICKED_RANGE
+from encoders.lemmas.ranges.placing import range_moved, range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import jumping, without_slope
@@ -101,8 +105,8 @@ def _one(site: Site) -> tuple[int, ...]:
     return (1, *site.outputs[0].shape)
 
 
-def _span(site: Site, at: Interval) -> Interval:
-    """The least and the largest number that indices between these pick, those in range."""
+def _span(site: Site, at: Interval) -> Range:
+    """Between the least and the largest number that indices between these pick, those in range."""
     axis, n = _axis(site), _count(site)
     rows = np.moveaxis(site.coefficients(0), axis, 0)
     twice = np.concatenate([rows, rows])  # row i of it is what index i − n picks
@@ -122,7 +126,23 @@ def _span(site: Site, at: Interval) -> Interval:
         )
         for end in ends
     )
-    return Interval(lo, hi)
+    spread = partial(_spread, site)
+    return enclosed(
+        PICKED_RANGE,
+        X=range_moved(range_of(at), spread),
+        a=spread((first - n).reshape(at.shape).astype(np.float64)),
+        b=spread((last - n).reshape(at.shape).astype(np.float64)),
+        least=lo,
+        most=hi,
+        n=float(n),
+    )
+
+
+def _spread(site: Site, v: FloatArray) -> FloatArray:
+    """What is one number for each index, over all that it picks."""
+    axis, rank = _axis(site), len(site.type_of(0).shape)
+    spread = v.reshape(*v.shape, *(1,) * (rank - 1 - axis))
+    return np.broadcast_to(spread, site.outputs[0].shape)
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -132,13 +152,8 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     (at,), (moving,) = ranges, errors
     held = _span(site, at.inflate(moving.bound))
-    axis, rank = _axis(site), len(site.type_of(0).shape)
-    shape = (*at.lo.shape, *(1,) * (rank - 1 - axis))
-
-    def spread(v: FloatArray) -> FloatArray:
-        return np.broadcast_to(v.reshape(shape), site.outputs[0].shape)
-
-    return jumping(apply(JUMP, lo=held.lo, hi=held.hi, e=moving.moved(spread)), 1)
+    moved = moving.moved(partial(_spread, site))
+    return jumping(apply(JUMP, lo=held.lo, hi=held.hi, e=moved), 1)
 
 
 def rounding(

@@ -17,6 +17,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     Contribution,
@@ -55,7 +56,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     def backward(c: FloatArray) -> Contribution:
         return Contribution((c, None, None), np.zeros(len(c)))
 
-    return ValueMap(ranges[0], backward)
+    return ValueMap(range_of(ranges[0]), backward)
 
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:

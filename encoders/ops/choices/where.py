@@ -16,8 +16,11 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term
 from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import SELECTED
+from encoders.lemmas.ranges.operations import CHOSEN_RANGE
+from encoders.lemmas.ranges.placing import range_of, range_on, stored_range
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     FloatArray,
     Interval,
@@ -42,14 +45,14 @@ from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, sto
 from encoders.traits import Absorbing, Absorption, Likeness
 
 
-def _known(site: Site, ranges: Sequence[Interval]) -> list[Interval]:
+def _known(site: Site, ranges: Sequence[Interval]) -> list[Range]:
     """Ranges of condition and both choices, broadcast to the output."""
     shape, given = site.outputs[0].shape, iter(ranges)
     found = []
     for constant in site.constants:
         exact = None if constant is None else np.asarray(constant, np.float64)
-        x = next(given) if exact is None else Interval(exact, exact)
-        found.append(x.move(lambda v: np.broadcast_to(v, shape)))
+        x = range_of(next(given)) if exact is None else stored_range(exact)
+        found.append(range_on(x, shape))
     return found
 
 
@@ -86,9 +89,7 @@ def runtime(
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     condition, a, b = _known(site, ranges)
     yes, no = _certain(condition)
-    low = np.where(yes > 0, a.lo, np.where(no > 0, b.lo, np.minimum(a.lo, b.lo)))
-    high = np.where(yes > 0, a.hi, np.where(no > 0, b.hi, np.maximum(a.hi, b.hi)))
-    range_ = Interval(low, high)
+    range_ = enclosed(CHOSEN_RANGE, C=condition, X=a, Y=b)
     parts = _parts(site, yes, no)
     carried = (1 in site.variable) * yes + (2 in site.variable) * no
     middle, radius = midpoint_radius(range_)
@@ -97,7 +98,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     loose = np.where(carried > 0, 0.0, np.where(unbounded, np.inf, radius))
     # a product with 0 or 1 is exact; sums over broadcast axes err by γ of their length
     magnitude = np.where(np.isfinite(range_.magnitude), range_.magnitude, np.finfo(np.float64).max)
-    loose = add_up(loose, carried * magnitude * ((low.size + 8) * 2.0**-52))
+    loose = add_up(loose, carried * magnitude * ((yes.size + 8) * 2.0**-52))
 
     def backward(c: FloatArray) -> Contribution:
         constant = add_up(inner_up(c, rest), dot_up(c, loose))

@@ -20,8 +20,10 @@ from encoders.contract.contract import RuntimeContract
 from encoders.families.integers import INTEGERS, ends_of, fitting
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.grids import CUT_OR_ROUNDED
-from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import JUMP
+from encoders.lemmas.ranges.functions import STATED_RANGE
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval
 from encoders.numbers.formats import NARROW_FORMATS
 from encoders.operator import (
@@ -101,12 +103,13 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
     if _leaves(site, x).any():
         zero = np.zeros(x.shape)
-        every = Interval(*(np.full(x.shape, v) for v in ends_of(site.outputs[0].dtype)))
+        least, most = ends_of(site.outputs[0].dtype)
+        every = enclosed(STATED_RANGE, X=range_of(x), a=least, b=most)
         return elementwise_values(every, LinearBounds(zero, every.lo, zero, every.hi), x)
     if site.type_of(0).dtype.is_float:
         return step_values(np.trunc, x, (-1.0, 1.0))
     one, zero = np.ones(x.shape), np.zeros(x.shape)
-    return elementwise_values(x, LinearBounds(one, zero, one, zero), x)
+    return elementwise_values(range_of(x), LinearBounds(one, zero, one, zero), x)
 
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:

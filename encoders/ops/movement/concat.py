@@ -13,6 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, exactly_zero, placed
+from encoders.lemmas.ranges.placing import range_of, ranges_joined, stored_range
 from encoders.numbers.enclosure import FloatArray, Interval, inner_up
 from encoders.operator import (
     Contribution,
@@ -87,7 +88,11 @@ def _bias(site: Site) -> FloatArray:
 
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
-    range_ = Interval(_joined(site, (x.lo for x in ranges)), _joined(site, (x.hi for x in ranges)))
+    parts = site.arguments(
+        (range_of(x) for x in ranges),
+        lambda stored, _: stored_range(np.asarray(stored, np.float64)),
+    )
+    range_ = ranges_joined([x for x in parts if x is not None], _axis(site) - 1)
     return ValueMap(range_, _pulled(site, _bias(site)))
 
 

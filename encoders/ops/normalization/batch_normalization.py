@@ -20,7 +20,9 @@ from encoders.families.parameters import require_shape
 from encoders.families.signed_sum import check_float, require_normal
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
-from encoders.lemmas.kernel import any_of
+from encoders.lemmas.kernel import any_of, enclosed
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import (
     SMALLEST,
     FloatArray,
@@ -142,7 +144,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
     with np.errstate(over="ignore", invalid="ignore"):
         lo, hi = all_in_blocks(_ends, *_of_channels(site), x.lo, x.hi)
-    return affine_values(_affine(site), ranges, Interval(lo, hi))
+    return affine_values(_affine(site), ranges, enclosed(MONOTONE_RANGE, X=range_of(x), a=lo, b=hi))
 
 
 def _ends(

@@ -24,7 +24,11 @@ from encoders.functions.log import LOG
 from encoders.functions.pow import POW
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.functions import FORMULA_APART
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
+from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero, nothing_known
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.operations import MAGNITUDE_RANGE
+from encoders.lemmas.ranges.placing import range_along, range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.rows import P_NORM, ROOT_OF_POWERS
 from encoders.numbers.enclosure import FloatArray, Interval, midpoint_radius, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
@@ -122,10 +126,12 @@ def _norms(sizes: FloatArray, p: int) -> FloatArray:
     return norms
 
 
-def _range(x: Interval, p: int) -> Interval:
+def _range(x: Interval, p: int) -> Range:
     least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     low, high = _norms(least, p) / _UP, _norms(x.magnitude, p) * _UP
-    return Interval(np.maximum(low - 2.0**-1040, 0.0), high + 2.0**-1040 * (high > 0))
+    low, high = np.maximum(low - 2.0**-1040, 0.0), high + 2.0**-1040 * (high > 0)
+    sizes = enclosed(MAGNITUDE_RANGE, X=range_along(range_of(x), axis=1))
+    return enclosed(MONOTONE_RANGE, X=sizes, a=low, b=high)
 
 
 def _jacobian(x: Interval, y: Interval, p: int) -> Interval:

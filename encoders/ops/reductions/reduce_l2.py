@@ -14,7 +14,11 @@ from encoders.families.pooling import reduced_axes, with_reduced
 from encoders.families.signed_sum import check_float
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, exactly_zero
+from encoders.lemmas.kernel import Radius, enclosed, exactly_zero
+from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.operations import MAGNITUDE_RANGE
+from encoders.lemmas.ranges.placing import range_along, range_of
+from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
     Interval,
     add_up,
@@ -69,12 +73,14 @@ def runtime(
     return (moved(arithmetic.sqrt(total), outside.merge),)
 
 
-def _range(x: Interval) -> Interval:
+def _range(x: Interval) -> Range:
     least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
     n = x.shape[1]
     squares = np.sum(least * least, axis=1, keepdims=True) * (1.0 - gamma(2 * n + 8))
     low = np.sqrt(np.maximum(squares - n * 2.0**-1000, 0.0)) * (1.0 - 2.0**-50)
-    return Interval(low, norms_up(x.magnitude, axis=1)[:, None])
+    high = norms_up(x.magnitude, axis=1)[:, None]
+    sizes = enclosed(MAGNITUDE_RANGE, X=range_along(range_of(x), axis=1))
+    return enclosed(MONOTONE_RANGE, X=sizes, a=low, b=high)
 
 
 def _jacobian(x: Interval, y: Interval) -> Interval:

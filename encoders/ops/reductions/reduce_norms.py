@@ -21,7 +21,9 @@ from encoders.families.sums import (
     total_rounding,
 )
 from encoders.gradients.rule import Carried, Gradient, Reverse
-from encoders.lemmas.kernel import Radius
+from encoders.lemmas.kernel import Radius, enclosed
+from encoders.lemmas.ranges.operations import SQUARE_RANGE
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart
 from encoders.operator import (
     Contribution,
@@ -170,12 +172,7 @@ def _square_runtime(
 
 def _square_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     (x,) = ranges
-    low = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
-    with np.errstate(over="ignore", under="ignore"):
-        range_ = Interval(
-            np.maximum(np.nextafter(low * low, -np.inf), 0.0),
-            np.nextafter(x.magnitude * x.magnitude, np.inf),
-        )
+    range_ = enclosed(SQUARE_RANGE, X=range_of(x))
     # the two equal middles make the added coefficients exact: they are the same float64 number
     inner = bilinear_values(_square(site), (x, x), range_)
     return composed_values(ValueMap(inner.range, _both(inner)), partial(_summed, site))

@@ -23,8 +23,9 @@ from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import BOTH_SIDES, GIVEN_ERROR
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at, range_of
+from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
 from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import (
     BoolArray,
     FloatArray,
