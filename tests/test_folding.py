@@ -13,13 +13,14 @@ from small_models import save
 
 from encoders.arithmetic.exact_fields import Balls, ObjectArray
 from gpu_check.emulator.exact import evaluate_exact
-from gpu_check.runtimes.runtimes import OnnxRuntime
+from gpu_check.runtimes.runtimes import OnnxRuntime, OnnxRuntimeOptions
 from onnx_import import load
 from onnx_import.graph import Array
 from refine.api import diff_models
 from refine.claims.options import Options
 from refine.lemmas.cache import default_directory
 from refine.options.optimised import as_optimised
+from refine.results.compared import Relation
 from refine.results.verdict import Result
 
 INPUTS = {"Conv": (1, 4, 5, 5), "ConvTranspose": (1, 4, 3, 3), "Gemm": (2, 4)}
@@ -116,6 +117,78 @@ def test_a_folded_normalisation_differs_by_no_more_than_bounded(
         found = max(found, *(float(v.upper()) for v in gap.reshape(-1)))
     assert found <= result.bound
     assert result.bound <= (1e-5 if by == 0.0 else 10 * found)
+
+
+def folded_by_nodes(path: Path, spec: Path, epsilon: float = 1e-5, mean: str = "Sub") -> Path:
+    """With nodes that compute the weights of what is stored, as onnxoptimizer leaves them."""
+    graph = load(spec)
+    layer, norm, _ = graph.order
+    held = {t: np.asarray(graph.constants[t]) for n in (layer, norm) for t in n.inputs[1:]}
+    shape, n = held["w"].shape, held["gamma"].size
+    shapes: tuple[tuple[int, ...], ...] = ((n, *(1,) * (len(shape) - 1)),)
+    if layer.op == "Gemm":
+        shapes = ((n, 1) if layer.attributes.get("transB") else (1, n),)
+    elif layer.op == "ConvTranspose":
+        groups = n // shape[1]
+        wide = (groups, shape[0] // groups, shape[1])
+        shapes = (groups, 1, shape[1]), wide, (*shape[:2], 1, 1)
+    sizes = {f"shape{i}": np.array(v) for i, v in enumerate(shapes)}
+    spread = ["Reshape", "Expand", "Reshape"][: len(shapes)]
+    steps = [
+        ("Add", "variance epsilon", "added"),
+        ("Sqrt", "added", "deviation"),
+        ("Div", "gamma deviation", "scale0"),
+        *((op, f"scale{i} shape{i}", f"scale{i + 1}") for i, op in enumerate(spread)),
+        ("Mul", f"w scale{len(spread)}", "weights"),
+        (mean, "b mean", "centred"),
+        ("Mul", "centred scale0", "moved"),
+        ("Add", "moved beta", "bias"),
+    ]
+    nodes = [helper.make_node(op, reads.split(), [out]) for op, reads, out in steps]
+    nodes += [
+        helper.make_node(layer.op, ["x", "weights", "bias"], ["n"], "layer", **layer.attributes),
+        helper.make_node("Relu", ["n"], ["y"], "act"),
+    ]
+    more = {"epsilon": np.array(epsilon, np.float32), **sizes}
+    return save(path, nodes, {"x": graph.types["x"].shape}, {"y": None}, {**held, **more})
+
+
+@pytest.mark.parametrize(("op", "shape", "attributes"), LAYERS, ids=lambda v: str(v))
+def test_weights_that_nodes_compute_are_those_of_the_normalisation(
+    op: str, shape: tuple[int, ...], attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    spec = spec_of(tmp_path / "spec.onnx", op, shape, attributes)
+    impl = folded_by_nodes(tmp_path / "impl.onnx", spec)
+    result = differing(spec, impl, "ieee-any")
+    assert result.compared is not None
+    assert result.compared.relation is Relation.EQUAL
+    assert result.bound < 1e-4
+    rng = np.random.default_rng(0)
+    for level in ("none", "all"):
+        session = OnnxRuntime(impl, OnnxRuntimeOptions(optimization=level))
+        for _ in range(5):
+            x = rng.uniform(-1, 1, INPUTS[op]).astype(np.float32)
+            ran = session.run({"x": x})["y"]
+            meant = exact(spec, x).reshape(ran.shape)
+            gap = [
+                abs(float(a) - float(b.mid())) for a, b in zip(ran.flat, meant.flat, strict=True)
+            ]
+            assert max(gap) <= result.bound
+
+
+@pytest.mark.parametrize(("epsilon", "mean"), [(1e-3, "Sub"), (1e-5, "Add")])
+def test_nodes_that_compute_other_weights_are_told(
+    epsilon: float, mean: str, tmp_path: Path
+) -> None:
+    op, shape, attributes = LAYERS[0]
+    spec = spec_of(tmp_path / "spec.onnx", op, shape, attributes)
+    impl = folded_by_nodes(tmp_path / "impl.onnx", spec, epsilon, mean)
+    result = differing(spec, impl)
+    assert result.compared is not None
+    assert result.compared.relation is not Relation.EQUAL
+    x = np.random.default_rng(0).uniform(-1, 1, INPUTS[op]).astype(np.float32)
+    gap = np.abs(exact(impl, x) - exact(spec, x)).reshape(-1)
+    assert max(float(v.mid()) for v in gap) <= result.bound
 
 
 @pytest.mark.parametrize("ours", [(3,), (1, 3), (3, 1)])

@@ -274,6 +274,35 @@ TRANSPOSED = (
         exact=False,
     ),
 )
+COMPUTED = tuple(
+    example(op, inputs, shapes, name, constants=held, exact=False, **attributes)
+    for op, name, inputs, shapes, held, attributes in (
+        (
+            *("Conv", "computed weights", "x w b", {"x": (2, 2, 4, 3), "w": (3, 2, 2, 2)}),
+            *({"b": np.array([0.3, -1, 0])}, {"strides": [2, 1], "pads": [1, 0, 0, 1]}),
+        ),
+        (
+            *("Conv", "computed groups", "x w b", {"x": (1, 4, 5), "w": (2, 2, 2), "b": (2,)}),
+            *({}, {"group": 2, "dilations": [2]}),
+        ),
+        (
+            *("Conv", "computed bias", "x w b", {"x": (1, 2, 4), "b": (3,)}),
+            *({"w": rng.uniform(-1, 1, (3, 2, 2))}, {}),
+        ),
+        (
+            *("ConvTranspose", "computed weights", "x w", {"x": (2, 2, 3, 2), "w": (2, 3, 2, 2)}),
+            *({}, {"strides": [2, 1], "pads": [1, 0, 0, 0]}),
+        ),
+        (
+            *("ConvTranspose", "computed groups", "x w b", {"x": (1, 4, 3), "w": (4, 1, 2)}),
+            *({"b": np.array([0.3, -1])}, {"group": 2, "strides": [2]}),
+        ),
+        (
+            *("ConvTranspose", "computed bias", "x w b", {"x": (1, 2, 4), "b": (3,)}),
+            *({"w": rng.uniform(-1, 1, (2, 3, 2))}, {}),
+        ),
+    )
+)
 PRODUCTS = (
     example("Mul", "x z", {"x": (3, 4), "z": (4,)}),
     example("Mul", "x x", (3, 4), "square"),
@@ -463,11 +492,13 @@ EVERY = (
     + POOLING
     + ELEMENTWISE
     + REDUCTIONS
+    + COMPUTED
 )
 
 UNLIKE = (
     "Pad constant",
     "ConvTranspose groups",
+    "ConvTranspose computed groups",
     "Cast down and up",
     *(f"Narrow to type {code} and back" for code in (17, 18, 19, 20)),
 )  # what the reference cannot do

@@ -7,8 +7,8 @@ in these numbers: layouts, broadcasting, windows, axes and defaults are settled 
 made, and an operator and what it is written out as give the same one. Laws that are used, each
 where all quotients, roots and logarithms that are written exist:
 
-- a field's, but that a product of two sums is not multiplied out; what all terms of a sum share is
-  taken out of it where it is a factor;
+- a field's, but that a product of two sums is not multiplied out, only one of a sum and a constant,
+  √2 say; what all terms of a sum share is taken out of it where it is a factor;
 - √x·√x = x, √(c·x) = √c·√x for c > 0, exp(Σ c·a) = Π exp(a)^c, log(exp(a)·x) = a + log x;
 - max as a set: no order, no repetition, nested ones joined; max(l, min(x, h)) = min(max(x, l), h)
   for l ≤ h, and = min(x, h) where x ≥ l;
@@ -267,7 +267,38 @@ def monomial(pool: Pool, factor: flint.fmpq, factors: Mapping[int, flint.fmpq]) 
         if power == 1:
             whole_sum = pool.sums.get(atom)
             return pool.single(atom, factor) if whole_sum is None else whole_sum.scaled(factor)
+    spread = _spread_out(pool, factor, powers)
+    if spread is not None:
+        return spread
     return pool.single(pool.product(tuple(sorted(powers.items()))), factor)
+
+
+def is_constant(pool: Pool, atom: int) -> bool:
+    """Does the atom stand for one number, not rational, whatever the variables are?"""
+    return pool.made_of[atom][0] in ("number", "e", "pi")
+
+
+def _spread_out(pool: Pool, factor: flint.fmpq, powers: Factors) -> Term | None:
+    """A constant times a sum that is not long, as the sum of its products; else None."""
+    (*others,) = (atom for atom in powers if not is_constant(pool, atom))
+    if len(others) != 1 or others[0] not in pool.sums or powers[others[0]] != 1:
+        return None
+    whole = pool.sums[others[0]]
+    if len(whole.parts) > _SHARED:
+        return None
+    pool.spend(len(whole.parts) + 1)
+    constant = {atom: power for atom, power in powers.items() if atom != others[0]}
+    made = [monomial(pool, factor * whole.constant, constant)]
+    made += [
+        monomial(pool, factor * c, _together(_powers(pool, atom), constant, ONE))
+        for atom, c in whole.parts
+    ]
+    known, total = ZERO, dict[int, flint.fmpq]()
+    for term in made:
+        known += term.constant
+        for atom, c in term.parts:
+            total[atom] = total.get(atom, ZERO) + c
+    return Term(pool, known, in_order(total))
 
 
 def _powers(pool: Pool, atom: int) -> Factors:

@@ -22,7 +22,7 @@ from encoders.arithmetic.canonical_terms import (
 )
 from encoders.arithmetic.exact_fields import ObjectArray, Rationals, object_array
 from encoders.arithmetic.runtime import Relation
-from encoders.arithmetic.term_sums import all_numbers, sum_of, sums_of, weights_of
+from encoders.arithmetic.term_sums import sum_of, sums_of, weights_of
 from encoders.functions.function import Function
 from onnx_import.graph import Array
 
@@ -92,13 +92,11 @@ class TermField:
         tall = np.broadcast_to(b, (*lead, inner, columns)).reshape(-1, inner, columns)
         items: list[Term] = []
         for left, right in zip(wide, tall, strict=True):
-            if all_numbers(right):
-                weights = [weights_of(right[:, j]) for j in range(columns)]
+            if (weights := weights_of(right.T)) is not None:
                 items += [
                     t for i in range(rows) for t in sums_of(self._pool, left[i].tolist(), weights)
                 ]
-            elif all_numbers(left):
-                weights = [weights_of(left[i]) for i in range(rows)]
+            elif (weights := weights_of(left)) is not None:
                 made = [sums_of(self._pool, right[:, j].tolist(), weights) for j in range(columns)]
                 items += [made[j][i] for i in range(rows) for j in range(columns)]
             else:

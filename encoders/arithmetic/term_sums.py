@@ -15,10 +15,21 @@ import flint
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.canonical_terms import ONE, ZERO, Pool, Term, in_order
+from encoders.arithmetic.canonical_terms import (
+    ONE,
+    ZERO,
+    Factors,
+    Pool,
+    Term,
+    factors_of,
+    in_order,
+    is_constant,
+    monomial,
+)
 from encoders.arithmetic.exact_fields import ObjectArray
 
 Integers: TypeAlias = npt.NDArray[np.int64]
+_Key: TypeAlias = tuple[bytes, tuple[int, ...]]
 
 _SPREAD = 16  # longer sums of products keep their terms to themselves
 
@@ -33,19 +44,32 @@ class _Column:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of one sum, and as columns where some of them are left out."""
+    """The weights of one sum, `numbers` times a `factor` that all have, a constant and no number;
+    and as columns where some of them are left out."""
 
     numbers: list[flint.fmpq]
-    columns: dict[bytes, _Column] = field(default_factory=dict)
+    factor: Term | None = None
+    columns: dict[_Key, _Column] = field(default_factory=dict)
 
-    def column(self, pool: Pool, used: npt.NDArray[np.bool_]) -> _Column:
-        """Those that are used."""
-        key = used.tobytes()
-        if key not in self.columns:
+    def column(self, pool: Pool, terms: _Plain) -> _Column:
+        """Those that are used, times the contents of what they are used for."""
+        if terms.key not in self.columns:
             pool.spend(len(self.numbers))
-            kept = [w for w, u in zip(self.numbers, used.tolist(), strict=True) if u]
-            self.columns[key] = _primitive(pool, kept)
-        return self.columns[key]
+            products = zip(self.numbers, terms.contents, terms.used.tolist(), strict=True)
+            self.columns[terms.key] = _primitive(pool, [w * c for w, c, u in products if u])
+        return self.columns[terms.key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Plain:
+    """Terms c_k·a_k, no atom twice, or zero where they are not `used`; the `contents` c_k have a
+    common `factor` taken out, and `key` says what they and `used` are."""
+
+    atoms: Integers
+    contents: list[flint.fmpq]
+    factor: flint.fmpq
+    used: npt.NDArray[np.bool_]
+    key: _Key
 
 
 def _primitive(pool: Pool, weights: Sequence[flint.fmpq]) -> _Column:
@@ -60,15 +84,22 @@ def _primitive(pool: Pool, weights: Sequence[flint.fmpq]) -> _Column:
 
 def sums_of(pool: Pool, terms: list[Term], weights: Sequence[Weights]) -> list[Term]:
     """Σ w_k·x_k for several rows of weights."""
+    made = _unscaled(pool, terms, weights)
+    return [t if w.factor is None else t * w.factor for t, w in zip(made, weights, strict=True)]
+
+
+def _unscaled(pool: Pool, terms: list[Term], weights: Sequence[Weights]) -> list[Term]:
+    """With the numbers alone."""
     pool.spend(8 * len(weights) + len(terms))
     plain = _plain(terms)
     if plain is None:
         return [sum_of(pool, zip(terms, w.numbers, strict=True)) for w in weights]
-    atoms, factor, used = plain
-    order = np.argsort(atoms[used])
+    used = plain.used
+    atoms = plain.atoms[used]
+    order = np.argsort(atoms)
     made: list[Term] = []
     for w in weights:
-        column = w.column(pool, used)
+        column = w.column(pool, plain)
         sizes = column.sizes[order]
         there = sizes != 0
         count = int(np.count_nonzero(there))
@@ -77,29 +108,28 @@ def sums_of(pool: Pool, terms: list[Term], weights: Sequence[Weights]) -> list[T
             continue
         signed = sizes[there]
         sign = 1 if signed[0] > 0 else -1
-        digest = _digest(atoms[used][order][there], signed * sign)
-        made.append(pool.single(pool.atom("sums", digest), column.content * factor * sign))
+        digest = _digest(atoms[order][there], signed * sign)
+        made.append(pool.single(pool.atom("sums", digest), column.content * plain.factor * sign))
     return made
 
 
-def _plain(terms: list[Term]) -> tuple[Integers, flint.fmpq, npt.NDArray[np.bool_]] | None:
-    """The atoms of terms that are all c·a with one c, apart from zeros; None where they are
-    not, or one is there twice."""
+def _plain(terms: list[Term]) -> _Plain | None:
+    """None where a term is a number, or an atom is there twice."""
     atoms = np.full(len(terms), -1, np.int64)
-    factor: flint.fmpq | None = None
+    contents = [ZERO] * len(terms)
     for k, term in enumerate(terms):
-        if not term.parts:
-            if term.constant != 0:
-                return None
-            continue
-        content, atom = term.content
-        if factor is not None and content != factor:
+        if term.parts:
+            contents[k], atoms[k] = term.content
+        elif term.constant != 0:
             return None
-        atoms[k], factor = atom, content
     used = atoms >= 0
-    if factor is None or len(np.unique(atoms[used])) < np.count_nonzero(used):
+    if not np.any(used) or len(np.unique(atoms[used])) < np.count_nonzero(used):
         return None
-    return atoms, factor, used
+    factor = contents[int(np.argmax(used))]
+    if all(c == factor for c, u in zip(contents, used.tolist(), strict=True) if u):
+        return _Plain(atoms, [ONE] * len(terms), factor, used, (used.tobytes(), ()))
+    key = used.tobytes(), tuple(n for c in contents for n in (int(c.p), int(c.q)))
+    return _Plain(atoms, contents, ONE, used, key)
 
 
 def sum_of(pool: Pool, products: Iterable[tuple[Term, flint.fmpq]]) -> Term:
@@ -136,11 +166,28 @@ def _digest(atoms: Integers, sizes: Integers) -> bytes:
     return hashlib.sha256(atoms.tobytes() + b"|" + sizes.tobytes()).digest()
 
 
-def all_numbers(terms: ObjectArray) -> bool:
-    """Are they all numbers?"""
-    return all(not t.parts for t in terms.ravel().tolist())
+def weights_of(rows: ObjectArray) -> list[Weights] | None:
+    """The weights of each row; None where one is no constant, or has no factor in common."""
+    found: list[Weights] = []
+    for row in rows:
+        weights = _row_weights(row.tolist())
+        if weights is None:
+            return None
+        found.append(weights)
+    return found
 
 
-def weights_of(numbers: ObjectArray) -> Weights:
-    """The numbers of a row or column."""
-    return Weights([t.constant for t in numbers.tolist()])
+def _row_weights(terms: Sequence[Term]) -> Weights | None:
+    numbers: list[flint.fmpq] = []
+    common: Factors | None = None
+    for term in terms:
+        if not term.parts and term.constant == 0:
+            numbers.append(ZERO)
+            continue
+        number, factors = (term.constant, {}) if not term.parts else factors_of(term)
+        if common is None and all(is_constant(term.pool, atom) for atom in factors):
+            common = factors
+        if factors != common:
+            return None
+        numbers.append(number)
+    return Weights(numbers, monomial(terms[0].pool, ONE, common) if common else None)

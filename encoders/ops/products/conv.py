@@ -1,4 +1,4 @@
-"""Conv: cross-correlation with constant weights; groups, strides, dilations, pads, auto_pad.
+"""Conv: cross-correlation; groups, strides, dilations, pads, auto_pad.
 
 Terms are summed input channel by input channel, kernel positions in row-major order, where a
 contract pins the order; products with padding zeros are included.
@@ -6,7 +6,6 @@ contract pins the order; products with padding zeros are included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from math import prod
 
@@ -18,16 +17,20 @@ from encoders.arithmetic.runtime import Arithmetic, factors, moved, sum_of_produ
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.carried import transposed_conv, window_products
+from encoders.families.convolving import (
+    convolution_semantics,
+    has_computed_weights,
+    require_computed,
+)
 from encoders.families.parameters import require_shape
-from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
+from encoders.families.products import Action, Map
 from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, patches, scattered, window_of
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
-from encoders.numbers.enclosure import FloatArray, Interval, point
-from encoders.operator import Field, Operator, RoundingBound, Site
+from encoders.numbers.enclosure import FloatArray
+from encoders.operator import Field, Operator, Site
 from encoders.quantizing import Meaning
-from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
 from encoders.rounding.signs import of_product
 from encoders.traits import Absorbing, Absorption, Extent, Likeness, Sums
 
@@ -37,8 +40,7 @@ _FEWEST = 16  # functionals side by side
 
 def check(site: Site) -> None:
     check_float(site)
-    if site.variable != (0,):
-        raise site.unsupported("weights and bias must be constants")
+    require_computed(site)
     groups, x, w = site.integer("group", 1), site.type_of(0).shape, site.type_of(1).shape
     if x[1] != w[1] * groups or w[0] % groups:
         raise site.unsupported(f"{groups} groups do not fit input {x} and weights {w}")
@@ -52,16 +54,9 @@ def _window(site: Site) -> Window:
 
 
 def _grouped(site: Site, weights: npt.NDArray[E]) -> npt.NDArray[E]:
-    """Weights as (groups, outputs per group, terms)."""
-    groups = site.integer("group", 1)
-    return weights.reshape(groups, weights.shape[0] // groups, -1)
-
-
-def _bias(site: Site) -> FloatArray | None:
-    bias = site.constant(2)
-    if bias is None:
-        return None
-    return np.asarray(bias, np.float64).reshape(-1, *(1,) * len(_window(site).kernel))
+    """Weights (k, *weights) as (k, 1, groups, outputs per group, terms)."""
+    groups, outputs = site.integer("group", 1), weights.shape[1]
+    return weights.reshape(len(weights), 1, groups, outputs // groups, -1)
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
@@ -72,14 +67,13 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
     widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
     folded = x.reshape(-1, *x.shape[2:])
     padded = np.pad(folded, widths, constant_values=field.number(Fraction(0)))
-    columns = patches(padded, window)
-    columns = columns.reshape(folded.shape[0], groups, -1, _positions(window))
-    product = field.matmul(_grouped(site, w[0])[None], columns)
-    out = product.reshape(folded.shape[0], *site.outputs[0].shape[1:])
+    columns = patches(padded, window).reshape(*x.shape[:2], groups, -1, _positions(window))
+    product = field.matmul(_grouped(site, w), columns)
+    out = product.reshape(len(product), *site.outputs[0].shape)
     bias = inputs.optional(2)
     if bias is not None:
-        out = out + bias.reshape(1, -1, *(1,) * len(window.kernel))
-    return (out.reshape(x.shape[0], *site.outputs[0].shape),)
+        out = out + bias.reshape(len(bias), 1, -1, *(1,) * len(window.kernel))
+    return (out,)
 
 
 def _positions(window: Window) -> int:
@@ -90,32 +84,33 @@ def runtime(
     site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, ...]:
     window, groups = _window(site), site.integer("group", 1)
-    samples, output = inputs[0].shape[0], site.outputs[0].shape
+    batch, output = site.type_of(0).shape[0], site.outputs[0].shape
     folded = moved(inputs[0], lambda v: v.reshape(-1, *v.shape[2:]))
     padded = zero_padded(arithmetic, folded, window.before, window.after)
 
     def columns(v: npt.NDArray[E]) -> npt.NDArray[E]:
-        return patches(v, window).reshape(v.shape[0], groups, 1, -1, _positions(window))
+        read = patches(v, window)
+        return read.reshape(len(v) // batch, batch, groups, 1, -1, _positions(window))
 
     x = moved(padded, columns)
-    w = moved(inputs[1], lambda v: _grouped(site, v[0])[None, ..., None])
+    w = moved(inputs[1], lambda v: _grouped(site, v)[..., None])
     bias = inputs.optional(2)
     if bias is not None:
-        bias = moved(bias, lambda v: v.reshape(1, groups, -1, 1, 1))
-    total = sum_of_products(arithmetic, contract, factors(x, 3, w, 3, w.shape[3]), bias)
-    return (moved(total, lambda v: v.reshape(samples, *output)),)
+        bias = moved(bias, lambda v: v.reshape(len(v), 1, groups, -1, 1, 1))
+    total = sum_of_products(arithmetic, contract, factors(x, 4, w, 4, w.shape[4]), bias)
+    return (moved(total, lambda v: v.reshape(len(v), *output)),)
 
 
-def _action(site: Site) -> tuple[Action, FloatArray]:
+def _action(site: Site) -> Action:
+    """How weights act on the input."""
     window, groups = _window(site), site.integer("group", 1)
-    weights = site.coefficients(1)
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     spatial, channels = shape[2:], shape[1]
     widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
     positions = _positions(window)
 
     def apply(w: FloatArray) -> Map:
-        rows = _grouped(site, w)
+        rows = _grouped(site, w[None])[0, 0]
 
         def forward(x: FloatArray) -> FloatArray:
             folded = np.pad(x.reshape(-1, *shape[1:]), widths)
@@ -125,7 +120,7 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
         return forward
 
     def adjoint(w: FloatArray) -> Map:
-        columns = np.swapaxes(_grouped(site, w), -1, -2)
+        columns = np.swapaxes(_grouped(site, w[None])[0, 0], -1, -2)
         kernel = int(np.prod(window.kernel, dtype=np.int64))
 
         def back(c: FloatArray) -> FloatArray:
@@ -150,26 +145,37 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
 
         return back
 
-    per_group = weights.shape[0] // groups
-    kernel = int(np.prod(window.kernel, dtype=np.int64))
-    return Action(apply, adjoint, kernel * weights.shape[1], kernel * per_group), weights
+    weights = site.type_of(1).shape
+    kernel = prod(window.kernel)
+    return Action(apply, adjoint, kernel * weights[1], kernel * (weights[0] // groups))
 
 
-def _affine(site: Site) -> AffineMap:
-    action, weights = _action(site)
-    return affine_map((linear_part(action, weights),), site.outputs[0].shape, _bias(site))
+def _action_on_weights(site: Site) -> Action:
+    """How the input acts on weights."""
+    window, groups = _window(site), site.integer("group", 1)
+    batch, output, weights = site.type_of(0).shape[0], site.outputs[0].shape, site.type_of(1).shape
+    widths = [(0, 0), (0, 0), *zip(window.before, window.after, strict=True)]
+
+    def columns(x: FloatArray) -> FloatArray:
+        return patches(np.pad(x, widths), window).reshape(batch, groups, -1, _positions(window))
+
+    def apply(x: FloatArray) -> Map:
+        read = columns(x)
+        return lambda w: np.asarray((_grouped(site, w) @ read).reshape(len(w), *output))
+
+    def adjoint(x: FloatArray) -> Map:
+        read = np.swapaxes(columns(x), -1, -2)
+
+        def back(c: FloatArray) -> FloatArray:
+            rows = c.reshape(len(c), batch, groups, -1, _positions(window))
+            return np.asarray((rows @ read).sum(axis=1).reshape(len(c), *weights))
+
+        return back
+
+    return Action(apply, adjoint, prod(weights[1:]), batch * _positions(window))
 
 
-values, differences = affine_semantics(_affine)
-
-
-def rounding(
-    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
-) -> RoundingBound:
-    action, weights = _action(site)
-    bias = _bias(site)
-    s = ProductSum(action, weights, None if bias is None else point(bias))
-    return product_rounding(site, s, inputs, contract, runtime)
+values, differences, rounding = convolution_semantics(_action, _action_on_weights, runtime)
 
 
 def _extent(site: Site) -> Extent:
@@ -223,9 +229,10 @@ OPERATORS = (
         gradient=Gradient(rule=gradient),
         followed=(runtime,),
         affine=True,
+        affine_where=lambda site: not has_computed_weights(site),
         factors=(0, 1),
         rowwise=lambda site: site.variable == (0,),
-        work=lambda site: site.outputs[0].size * _action(site)[0].terms,
+        work=lambda site: site.outputs[0].size * prod(site.type_of(1).shape[1:]),
         meant=_meant,
         keeps=of_product,
         likeness=Likeness(

@@ -1,4 +1,4 @@
-"""ConvTranspose: the transpose of a convolution, with constant weights.
+"""ConvTranspose: the transpose of a convolution.
 
 Terms are summed input channel by input channel, kernel positions in row-major order, where a
 contract pins the order; a position that no input element reaches contributes a product with zero.
@@ -6,7 +6,6 @@ contract pins the order; a position that no input element reaches contributes a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -18,16 +17,20 @@ from encoders.arithmetic.runtime import Arithmetic, joined, moved, sum_of_produc
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.carried import window_products
+from encoders.families.convolving import (
+    convolution_semantics,
+    has_computed_weights,
+    require_computed,
+)
 from encoders.families.gathering import Index
 from encoders.families.parameters import require_shape, word
-from encoders.families.products import Action, Map, ProductSum, linear_part, product_rounding
+from encoders.families.products import Action, Map
 from encoders.families.signed_sum import check_float
 from encoders.families.windows import Window, fitted, require_one_padding
 from encoders.gradients.rule import Carried, Gradient, Reverse, each
 from encoders.gradients.tape import Term
-from encoders.numbers.enclosure import FloatArray, Interval, point
-from encoders.operator import Field, Operator, RoundingBound, Site, remembered
-from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
+from encoders.numbers.enclosure import FloatArray
+from encoders.operator import Field, Operator, Site, remembered
 from encoders.traits import Likeness
 
 
@@ -47,8 +50,7 @@ class Spread:
 
 def check(site: Site) -> None:
     check_float(site)
-    if site.variable != (0,):
-        raise site.unsupported("weights and bias must be constants")
+    require_computed(site)
     groups, x, w = site.integer("group", 1), site.type_of(0).shape, site.type_of(1).shape
     if x[1] != w[0] or w[0] % groups:
         raise site.unsupported(f"{groups} groups do not fit input {x} and weights {w}")
@@ -146,18 +148,18 @@ def _window(site: Site) -> Window:
 
 
 def _grouped(site: Site, weights: npt.NDArray[E]) -> npt.NDArray[E]:
-    """Weights as (groups, outputs per group, inputs per group, kernel elements)."""
-    groups = site.integer("group", 1)
-    w = weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
-    return np.swapaxes(w, 1, 2)
+    """Weights (k, *weights) as (k, groups, outputs per group, inputs per group, kernel
+    elements)."""
+    groups, (count, inputs, outputs) = site.integer("group", 1), weights.shape[:3]
+    return np.swapaxes(weights.reshape(count, groups, inputs // groups, outputs, -1), 2, 3)
 
 
 def _columns(site: Site, values: npt.NDArray[E], source: Index) -> npt.NDArray[E]:
-    """(k, N, C, pixels + a zero) → (k·N, groups, inputs per group · kernel elements, output)."""
+    """(k, N, C, pixels + a zero) → (k, N, groups, inputs per group · kernel elements, output)."""
     groups, channels = site.integer("group", 1), site.type_of(0).shape[1]
     read = np.where(source < 0, values.shape[-1] - 1, source)
-    picked = values.reshape(-1, channels, values.shape[-1])[:, :, read]
-    return picked.reshape(-1, groups, channels // groups * source.shape[0], source.shape[1])
+    terms = channels // groups * source.shape[0]
+    return values[:, :, :, read].reshape(*values.shape[:2], groups, terms, source.shape[1])
 
 
 def _with_zero(site: Site, values: V, zero: V) -> V:
@@ -174,50 +176,50 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
     assert w is not None
     padded = _with_zero(site, x, field.constant(np.zeros(())))
     columns = _columns(site, padded, _spread(site).source)
-    weights = _grouped(site, w[0])
-    weights = weights.reshape(*weights.shape[:2], -1)
-    out = field.matmul(weights[None], columns)
-    out = out.reshape(x.shape[0], *site.outputs[0].shape)
+    weights = _grouped(site, w)
+    weights = weights.reshape(len(w), 1, *weights.shape[1:3], -1)
+    out = field.matmul(weights, columns)
+    out = out.reshape(len(out), *site.outputs[0].shape)
     bias = inputs.optional(2)
     if bias is not None:
-        out = out + bias.reshape(1, 1, -1, *(1,) * (out.ndim - 3))
+        out = out + bias.reshape(len(bias), 1, -1, *(1,) * (out.ndim - 3))
     return (out,)
 
 
 def runtime(
     site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, ...]:
-    spread, samples = _spread(site), inputs[0].shape[0]
+    spread, groups = _spread(site), site.integer("group", 1)
     padded = _with_zero(site, inputs[0], arithmetic.constant(np.zeros((), np.float32)))
-    x = moved(padded, lambda v: _columns(site, v, spread.source)[:, :, None])
+    x = moved(padded, lambda v: _columns(site, v, spread.source)[:, :, :, None])
 
     def weights(v: npt.NDArray[E]) -> npt.NDArray[E]:
-        grouped = _grouped(site, v[0])
-        return grouped.reshape(1, *grouped.shape[:2], -1, 1)
+        grouped = _grouped(site, v)
+        return grouped.reshape(len(v), 1, *grouped.shape[1:3], -1, 1)
 
     w = moved(inputs[1], weights)
     bias = inputs.optional(2)
     if bias is not None:
-        bias = moved(bias, lambda v: v.reshape(1, site.integer("group", 1), -1, 1))
+        bias = moved(bias, lambda v: v.reshape(len(v), 1, groups, -1, 1))
 
     def term(k: int) -> tuple[V, V]:
-        return moved(x, lambda v: v[:, :, :, k]), moved(w, lambda v: v[:, :, :, k])
+        return moved(x, lambda v: v[:, :, :, :, k]), moved(w, lambda v: v[:, :, :, :, k])
 
-    total = sum_of_products(arithmetic, contract, [term(k) for k in range(w.shape[3])], bias)
-    return (moved(total, lambda v: v.reshape(samples, *site.outputs[0].shape)),)
+    total = sum_of_products(arithmetic, contract, [term(k) for k in range(w.shape[4])], bias)
+    return (moved(total, lambda v: v.reshape(len(v), *site.outputs[0].shape)),)
 
 
-def _action(site: Site) -> tuple[Action, FloatArray]:
+def _action(site: Site) -> Action:
+    """How weights act on the input."""
     spread, groups = _spread(site), site.integer("group", 1)
-    weights = site.coefficients(1)
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     pixels, results = int(np.prod(shape[2:])), int(np.prod(output[2:]))
-    per_group = weights.shape[1]
+    per_group = site.type_of(1).shape[1]
     reached = [np.flatnonzero(t >= 0) for t in spread.target]
 
     def flat(w: FloatArray) -> FloatArray:
         """(groups, outputs per group · kernel elements, inputs per group)."""
-        rows = np.swapaxes(_grouped(site, w), 2, 3)
+        rows = np.swapaxes(_grouped(site, w[None])[0], 2, 3)
         return np.asarray(rows.reshape(groups, -1, rows.shape[-1]))
 
     def apply(w: FloatArray) -> Map:
@@ -252,31 +254,43 @@ def _action(site: Site) -> tuple[Action, FloatArray]:
         return back
 
     kernel = len(reached)
-    return Action(apply, adjoint, kernel * shape[1] // groups, kernel * per_group), weights
+    return Action(apply, adjoint, kernel * shape[1] // groups, kernel * per_group)
 
 
-def _bias(site: Site) -> FloatArray | None:
-    bias = site.constant(2)
-    if bias is None:
-        return None
-    return np.asarray(bias, np.float64).reshape(-1, *(1,) * (len(site.outputs[0].shape) - 2))
+def _action_on_weights(site: Site) -> Action:
+    """How the input acts on weights."""
+    spread, groups = _spread(site), site.integer("group", 1)
+    shape, output, held = site.type_of(0).shape, site.outputs[0].shape, site.type_of(1).shape
+    inputs, outputs, kernel = held[0] // groups, held[1], len(spread.source)
+
+    def columns(x: FloatArray) -> FloatArray:
+        flat = x.reshape(1, *shape[:2], -1)
+        padded = np.concatenate((flat, np.zeros((*flat.shape[:3], 1))), 3)
+        return _columns(site, padded, spread.source)[0]
+
+    def apply(x: FloatArray) -> Map:
+        read = columns(x)
+
+        def forward(w: FloatArray) -> FloatArray:
+            rows = _grouped(site, w).reshape(len(w), 1, groups, outputs, -1)
+            return np.asarray((rows @ read).reshape(len(w), *output))
+
+        return forward
+
+    def adjoint(x: FloatArray) -> Map:
+        read = np.swapaxes(columns(x), -1, -2)
+
+        def back(c: FloatArray) -> FloatArray:
+            rows = c.reshape(len(c), shape[0], groups, outputs, -1)
+            found = (rows @ read).sum(axis=1).reshape(len(c), groups, outputs, inputs, kernel)
+            return np.swapaxes(found, 2, 3).reshape(len(c), *held)
+
+        return back
+
+    return Action(apply, adjoint, kernel * inputs, shape[0] * int(np.prod(output[2:])))
 
 
-def _affine(site: Site) -> AffineMap:
-    action, weights = _action(site)
-    return affine_map((linear_part(action, weights),), site.outputs[0].shape, _bias(site))
-
-
-values, differences = affine_semantics(_affine)
-
-
-def rounding(
-    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
-) -> RoundingBound:
-    action, weights = _action(site)
-    bias = _bias(site)
-    s = ProductSum(action, weights, None if bias is None else point(bias))
-    return product_rounding(site, s, inputs, contract, runtime)
+values, differences, rounding = convolution_semantics(_action, _action_on_weights, runtime)
 
 
 def _work(site: Site) -> int:
@@ -337,6 +351,7 @@ OPERATORS = (
         rounding=rounding,
         gradient=Gradient(rule=gradient),
         affine=True,
+        affine_where=lambda site: not has_computed_weights(site),
         factors=(0, 1),
         work=_work,
         notes=notes,
