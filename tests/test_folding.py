@@ -123,6 +123,7 @@ def folded_by_nodes(path: Path, spec: Path, epsilon: float = 1e-5, mean: str = "
     """With nodes that compute the weights of what is stored, as onnxoptimizer leaves them."""
     graph = load(spec)
     layer, norm, _ = graph.order
+    attributes: Mapping[str, Any] = layer.attributes
     held = {t: np.asarray(graph.constants[t]) for n in (layer, norm) for t in n.inputs[1:]}
     shape, n = held["w"].shape, held["gamma"].size
     shapes: tuple[tuple[int, ...], ...] = ((n, *(1,) * (len(shape) - 1)),)
@@ -146,7 +147,7 @@ def folded_by_nodes(path: Path, spec: Path, epsilon: float = 1e-5, mean: str = "
     ]
     nodes = [helper.make_node(op, reads.split(), [out]) for op, reads, out in steps]
     nodes += [
-        helper.make_node(layer.op, ["x", "weights", "bias"], ["n"], "layer", **layer.attributes),
+        helper.make_node(layer.op, ["x", "weights", "bias"], ["n"], "layer", **attributes),
         helper.make_node("Relu", ["n"], ["y"], "act"),
     ]
     more = {"epsilon": np.array(epsilon, np.float32), **sizes}
@@ -188,7 +189,7 @@ def test_nodes_that_compute_other_weights_are_told(
     assert result.compared.relation is not Relation.EQUAL
     x = np.random.default_rng(0).uniform(-1, 1, INPUTS[op]).astype(np.float32)
     gap = np.abs(exact(impl, x) - exact(spec, x)).reshape(-1)
-    assert max(float(v.mid()) for v in gap) <= result.bound
+    assert max(float(v.upper()) for v in gap.tolist()) <= 1.001 * result.bound
 
 
 @pytest.mark.parametrize("ours", [(3,), (1, 3), (3, 1)])

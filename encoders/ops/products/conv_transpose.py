@@ -266,7 +266,7 @@ def _action_on_weights(site: Site) -> Action:
     def columns(x: FloatArray) -> FloatArray:
         flat = x.reshape(1, *shape[:2], -1)
         padded = np.concatenate((flat, np.zeros((*flat.shape[:3], 1))), 3)
-        return _columns(site, padded, spread.source)[0]
+        return np.asarray(_columns(site, padded, spread.source)[0])
 
     def apply(x: FloatArray) -> Map:
         read = columns(x)
@@ -283,7 +283,7 @@ def _action_on_weights(site: Site) -> Action:
         def back(c: FloatArray) -> FloatArray:
             rows = c.reshape(len(c), shape[0], groups, outputs, -1)
             found = (rows @ read).sum(axis=1).reshape(len(c), groups, outputs, inputs, kernel)
-            return np.swapaxes(found, 2, 3).reshape(len(c), *held)
+            return np.asarray(np.swapaxes(found, 2, 3).reshape(len(c), *held))
 
         return back
 
