@@ -171,10 +171,8 @@ def test_weights_that_nodes_compute_are_those_of_the_normalisation(
             x = rng.uniform(-1, 1, INPUTS[op]).astype(np.float32)
             ran = session.run({"x": x})["y"]
             meant = exact(spec, x).reshape(ran.shape)
-            gap = [
-                abs(float(a) - float(b.mid())) for a, b in zip(ran.flat, meant.flat, strict=True)
-            ]
-            assert max(gap) <= result.bound
+            gap = np.abs(meant - np.asarray(ran, np.float64)).reshape(-1)
+            assert max(float(v.upper()) for v in gap.tolist()) <= result.bound
 
 
 @pytest.mark.parametrize(("epsilon", "mean"), [(1e-3, "Sub"), (1e-5, "Add")])
@@ -189,7 +187,7 @@ def test_nodes_that_compute_other_weights_are_told(
     assert result.compared.relation is not Relation.EQUAL
     x = np.random.default_rng(0).uniform(-1, 1, INPUTS[op]).astype(np.float32)
     gap = np.abs(exact(impl, x) - exact(spec, x)).reshape(-1)
-    assert max(float(v.upper()) for v in gap.tolist()) <= 1.001 * result.bound
+    assert max(float(v.upper()) for v in gap.tolist()) <= result.bound
 
 
 @pytest.mark.parametrize("ours", [(3,), (1, 3), (3, 1)])
