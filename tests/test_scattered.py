@@ -64,6 +64,25 @@ def test_the_worst_of_a_node_is_about_what_the_kernel_bounds(tmp_path: Path, nam
             assert np.all(found.rest <= 1e-35)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["mixed", "one sign"])
+def test_what_is_negated_scatters_as_far(tmp_path: Path, name: str, kind: str) -> None:
+    """Roundings to nearest know no sign, and neither do bounds on partial sums."""
+    rng = np.random.default_rng(2)
+    w = rng.uniform(-1 if kind == "mixed" else 0.25, 1, (20, 3)).astype(np.float32)
+    x = Interval(np.full((1, 20), 0.25), rng.uniform(0.5, 1, (1, 20)))
+    found = []
+    for sign in (1, -1):
+        node = helper.make_node("MatMul", ["x", "w"], ["y"])
+        path = save(
+            tmp_path / f"{sign}.onnx", [node], {"x": [1, 20]}, {"y": [1, 3]}, {"w": sign * w}
+        )
+        (step,) = program_of(load(path)).steps
+        found.append(_scatter(step, x, PRESETS[name]))
+    for one, other in zip(vars(found[0]).values(), vars(found[1]).values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_a_rounding_that_several_results_share_is_refused(tmp_path: Path) -> None:
     """beta·C is rounded once and added to every row."""
     gemm = helper.make_node("Gemm", ["x", "w", "c"], ["y"], beta=0.3)

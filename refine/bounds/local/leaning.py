@@ -21,6 +21,7 @@ from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.optimising import chunks
 
 _STEPS = 300
+_TINY = 2.0**-1070  # more than float64 loses in a product
 _ENOUGH = 0.5  # of the norm that rows have in the middle
 
 
@@ -44,6 +45,8 @@ def lean(
         return None
     w = _nearest(c, _slopes(maps, tensor, index, tick, most, centred=centred))
     w = w - w.mean(axis=1, keepdims=True) if centred else w
+    # any direction will do: one of about 1, whose squares float64 holds
+    w = w * np.ldexp(1.0, -np.frexp(np.max(np.abs(w), axis=1, keepdims=True))[1])
     functionals = np.zeros((len(w), x.lo.size))
     np.put_along_axis(functionals, index, -w, axis=1)
     found = np.zeros(len(w))
@@ -53,12 +56,12 @@ def lean(
     n = index.shape[1]
     slack = 4.0 * n * UNIT
     # the middles of the ranges need not be what the tensor may be
-    inside = np.sum(w * middle, axis=1) - slack * np.sum(np.abs(w * middle), axis=1)
+    inside = np.sum(w * middle, axis=1) - slack * np.sum(np.abs(w * middle), axis=1) - n * _TINY
     found = np.minimum(found, inside)
     # Σw is not quite 0, and the mean is no more than the largest number
     tilt = np.abs(np.sum(w, axis=1)) + slack * np.sum(np.abs(w), axis=1)
     mean = np.max(x.magnitude.reshape(-1)[index], axis=1) if centred else np.zeros(len(w))
-    along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found)
+    along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found) - _TINY
     norm = along / (np.linalg.norm(w, axis=1) * (1.0 + slack)) * (1.0 - slack)
     norm = np.where(np.isfinite(norm) & np.isfinite(found), np.maximum(norm, 0.0), 0.0)
     return Lean(index, w, found, norm) if np.any(norm > 0.0) else None
