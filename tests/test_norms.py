@@ -15,6 +15,7 @@ from encoders.arithmetic.exact_fields import Balls
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY16
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -226,6 +227,27 @@ def test_sums_below_a_root_are_asked_of_their_parts_once(
     assert max(off) > 0.0
     assert np.all(np.array(off) <= bound)
     assert np.all(np.isfinite(bound))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "fits"), [(-30.0, 20.0, False), (0.0, 25.4, False), (0.0, 24.0, True)]
+)
+def test_a_norm_overflows_where_its_sum_of_squares_may(
+    low: float, high: float, fits: bool, tmp_path: Path
+) -> None:
+    """A hundred squares of 25.4 add up to 64,516 in exact arithmetic, and float16 ends at 65,504:
+    each addition may round up by half an ulp."""
+    node = helper.make_node("ReduceL2", ["x"], ["y"], axes=[1], keepdims=1)
+    path = save(tmp_path / "m.onnx", [node], {"x": [1, 100]}, {"y": [1, 1]})
+    (step,) = program_of(load(path)).steps
+    half = replace(SEQUENTIAL, compute_format=BINARY16)
+    x = Interval(np.full((1, 100), low), np.full((1, 100), high))
+    y = Interval(np.zeros((1, 1)), np.full((1, 1), 300.0))
+    found = step.operator.rounding(step.site, [x], y, half)
+    holds = all(p.holds for p in found.preconditions) and bool(
+        np.all(np.isfinite(found.radius.bound))
+    )
+    assert holds == fits
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-16])

@@ -64,6 +64,15 @@ def test_the_worst_of_a_node_is_about_what_the_kernel_bounds(tmp_path: Path, nam
             assert np.all(found.rest <= 1e-35)
 
 
+def test_a_choice_between_rounded_values_is_refused(tmp_path: Path) -> None:
+    """Which is the larger hangs on how they were rounded: the error is no sum of roundings."""
+    node = helper.make_node("HardSigmoid", ["x"], ["y"], alpha=0.3, beta=0.4)
+    path = save(tmp_path / "m.onnx", [node], {"x": [4]}, {"y": [4]})
+    (step,) = program_of(load(path)).steps
+    with pytest.raises(NotScattered, match="a choice between values that have been rounded"):
+        _scatter(step, Interval(-np.ones(4), np.ones(4)), PRESETS["sequential"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["mixed", "one sign"])
 def test_what_is_negated_scatters_as_far(tmp_path: Path, name: str, kind: str) -> None:

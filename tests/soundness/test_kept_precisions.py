@@ -15,7 +15,7 @@ from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.function import Function
 from encoders.functions.tanh import TANH
-from encoders.lemmas.kernel import range_of, range_through
+from encoders.lemmas.ranges.placing import range_of, range_through
 from encoders.numbers.enclosure import Interval, LinearPart
 from encoders.numbers.formats import BINARY32
 from encoders.rounding.proportions import Proportion
@@ -98,7 +98,7 @@ def test_products_of_weights_are_off_by_each_of_them() -> None:
         worst = 0.0
         for signs in product((-1.0, 1.0), repeat=k):
             computed = np.prod(w + d * signs)
-            worst = max(worst, abs(computed - np.prod(w)))
+            worst = max(worst, float(abs(computed - np.prod(w))))
             assert abs(computed) <= largest[0] * (1 + 1e-15)
         assert worst <= off[0] * (1 + 1e-12)
         assert off[0] <= worst * (1 + 1e-12) + 1e-300
