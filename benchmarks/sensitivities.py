@@ -28,7 +28,8 @@ from recorded import (
 )
 
 from encoders.arithmetic.number_path import stored
-from encoders.arithmetic.runtime import Relation, Slices
+from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.slices import Slices
 from encoders.contract.contract import (
     AnyOrder,
     BiasPlacement,

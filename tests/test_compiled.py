@@ -16,7 +16,8 @@ from ort_schedule import ORT_BLOCKS
 from test_emulator import samples, shared
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
-from encoders.arithmetic.runtime import factors, sum_of_products
+from encoders.arithmetic.runtime import sum_of_products
+from encoders.arithmetic.slices import factors
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.contract.members import members
 from encoders.contract.orders import Lanes, Pairwise, Tree, merges_of

@@ -35,7 +35,7 @@ def written(folder: Path, nodes: Nodes, stored: Mapping[str, Any], inputs: str =
     return save(folder / "masked.onnx", made, shapes, {"Y": None}, weights)
 
 
-Z: Mapping[str, Any] = {"zero": 0.0, "one": 1.0}
+Z: Mapping[str, Any] = {"zero": 0.0, "one": 1.0, "least": 0.001}
 DIVISION: Nodes = (("Equal", "n zero", "c"), ("Div", "x n", "q"), ("Where", "c zero q", "Y"))
 EXPONENTIAL: Nodes = (
     ("Greater", "a zero", "c"), ("Exp", "a", "e"), ("Add", "a one", "p"), ("Where", "c p e", "Y"),
@@ -46,6 +46,23 @@ CAPPED: Nodes = (
 )  # fmt: skip
 ROOT: Nodes = (("Greater", "x zero", "c"), ("Sqrt", "x", "s"), ("Where", "c s zero", "Y"))
 NORM: Nodes = (("ReduceL2", "x", "Y"),)
+HARMLESS: Nodes = (
+    ("Equal", "n zero", "c"), ("Where", "c one n", "d"), ("Div", "x d", "q"),
+    ("Where", "c zero q", "Y"),
+)  # fmt: skip
+SMALL: Nodes = (
+    ("Abs", "n", "a"), ("Less", "a least", "c"), ("Where", "c one n", "d"), ("Div", "x d", "q"),
+    ("Where", "c zero q", "Y"),
+)  # fmt: skip
+SMALL_LATE: Nodes = (
+    ("Abs", "n", "a"), ("Less", "a least", "c"), ("Div", "x n", "q"), ("Where", "c zero q", "Y"),
+)  # fmt: skip
+ROOT_SAFE: Nodes = (
+    ("Greater", "x zero", "c"), ("Where", "c x one", "d"), ("Sqrt", "d", "s"),
+    ("Where", "c s zero", "Y"),
+)  # fmt: skip
+LOG_SOFTMAX: Nodes = (("LogSoftmax", "x", "Y"),)
+BOTH = ("x=-1..1", "n=-1..1")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +74,12 @@ NORM: Nodes = (("ReduceL2", "x", "Y"),)
         (CAPPED, "a", ("a=-1..100",), Verdict.VERIFIED),
         (ROOT, "x", ("x=0..1",), Verdict.VIOLATED),
         (NORM, "x", ("x=-1..1",), Verdict.VIOLATED),
+        (HARMLESS, "x n", BOTH, Verdict.VERIFIED),
+        ((*HARMLESS[:-1], ("Identity", "q", "Y")), "x n", BOTH, Verdict.VERIFIED),
+        (SMALL, "x n", BOTH, Verdict.VERIFIED),
+        (SMALL_LATE, "x n", BOTH, Verdict.VIOLATED),
+        (ROOT_SAFE, "x", ("x=-1..1",), Verdict.VERIFIED),
+        (LOG_SOFTMAX, "x", ("x=-1000..1000",), Verdict.VERIFIED),
     ],
 )
 def test_a_mask_put_on_too_late_is_found(
@@ -73,6 +96,22 @@ def test_a_mask_put_on_too_late_is_found(
         data = model_of(gradient, "gradient").SerializeToString()
         found = OnnxRuntime(data).run(point)
         assert any(np.any(np.isnan(np.asarray(v, np.float64))) for v in found.values())
+
+
+def test_what_is_assumed_of_numbers_below_the_normal_ones_is_said(tmp_path: Path) -> None:
+    """Of a divisor as small as any, that one operation does not read it as 0 and another not; a
+    contract that keeps them, or a mask that leaves none, needs no such assumption."""
+    path = written(tmp_path, HARMLESS, Z, "x n")
+    asked: dict[str, Any] = {"claim": "gradient-safe", "input": BOTH, **QUICK}
+    for contract, nodes, needed in (
+        ("ieee-any", HARMLESS, True), ("ort-cpu", HARMLESS, False), ("ieee-any", SMALL, False),
+    ):  # fmt: skip
+        path = written(tmp_path, nodes, Z, "x n")
+        result = refine.check(path, contract=contract, **asked)
+        assert result.verdict is Verdict.VERIFIED
+        assert ("subnormals" in {a.name for a in result.assumptions}) is needed
+        assert not result.bounds
+        assert result.theorem is not None
 
 
 def test_a_counterexample_is_replayed_from_its_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol, TypeGuard, cast, overload, runtime_checkable
+from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -140,6 +140,17 @@ class StepArithmetic(Protocol[V]):
 
 
 @runtime_checkable
+class OpenArithmetic(Protocol[V]):
+    """An arithmetic whose sums are those of every order, bias and contraction at once."""
+
+    def sum_of_products(self, pairs: Sequence[tuple[V, V]], bias: V | None) -> V:
+        """Σ a_k·b_k (+ bias) in whatever order."""
+
+    def sum_of_terms(self, terms: Sequence[V]) -> V:
+        """Σ terms in whatever order."""
+
+
+@runtime_checkable
 class MixedArithmetic(Arithmetic[V], Protocol[V]):
     """An arithmetic that can say how the same runtime computes in another type or format."""
 
@@ -208,6 +219,11 @@ def adds_steps(arithmetic: Arithmetic[V]) -> TypeGuard[StepArithmetic[V]]:
     return isinstance(arithmetic, StepArithmetic)
 
 
+def adds_in_any_order(arithmetic: Arithmetic[V]) -> TypeGuard[OpenArithmetic[V]]:
+    """Are its sums those of every order?"""
+    return isinstance(arithmetic, OpenArithmetic)
+
+
 def mixes_formats(arithmetic: Arithmetic[V]) -> TypeGuard[MixedArithmetic[V]]:
     """Can it say how the same runtime computes in another type or format?"""
     return isinstance(arithmetic, MixedArithmetic)
@@ -247,6 +263,8 @@ def sum_of_products(
     """
     if not pairs:
         raise ValueError("a sum of no products")
+    if adds_in_any_order(arithmetic):
+        return arithmetic.sum_of_products(pairs, bias)
     if isinstance(contract.order, AnyOrder) or (
         bias is not None and contract.bias is BiasPlacement.ANY
     ):
@@ -379,67 +397,14 @@ def sum_of_terms(arithmetic: Arithmetic[V], contract: RuntimeContract, terms: Se
     """
     if not terms:
         raise ValueError("a sum of no terms")
+    if adds_in_any_order(arithmetic):
+        return arithmetic.sum_of_terms(terms)
     if isinstance(contract.order, AnyOrder):
         raise OpenSchedule("this contract does not pin the order of a sum")
     sums = list(terms)
     for left, right in merges_of(contract.order, len(terms)):
         sums.append(arithmetic.add(sums[left], sums[right]))
     return sums[-1]
-
-
-class Slices(Sequence[tuple[V, V]]):
-    """The factors of each term of a sum of products: slices of two values, of length 1 along their
-    axes `left_axis` and `right_axis`, on which the terms `which` lie."""
-
-    def __init__(self, left: V, left_axis: int, right: V, right_axis: int, which: range) -> None:
-        self.left, self.left_axis = left, left_axis % len(left.shape)
-        self.right, self.right_axis = right, right_axis % len(right.shape)
-        self.which = which
-
-    def __len__(self) -> int:
-        return len(self.which)
-
-    @overload
-    def __getitem__(self, k: int) -> tuple[V, V]: ...
-
-    @overload
-    def __getitem__(self, k: slice) -> Slices[V]: ...
-
-    def __getitem__(self, k: int | slice) -> tuple[V, V] | Slices[V]:
-        if isinstance(k, slice):
-            return Slices(self.left, self.left_axis, self.right, self.right_axis, self.which[k])
-        at = self.which[k]
-        return _slice(self.left, self.left_axis, at), _slice(self.right, self.right_axis, at)
-
-    def stacked(self) -> tuple[V, V]:
-        """All factors of either side, with the terms along a new last axis."""
-        return _stacked(self.left, self.left_axis, self.which), _stacked(
-            self.right, self.right_axis, self.which
-        )
-
-
-def steps_of(which: range) -> slice:
-    """The same numbers as indices; a range that counts down may stop before the first."""
-    return slice(which.start, which.stop if which.stop >= 0 else None, which.step)
-
-
-def _slice(value: V, axis: int, k: int) -> V:
-    at = (*(slice(None),) * axis, slice(k, k + 1))
-    return moved(value, lambda array: array[at])
-
-
-def _stacked(value: V, axis: int, which: range) -> V:
-    at = (*(slice(None),) * axis, steps_of(which))
-
-    def stack(array: npt.NDArray[E]) -> npt.NDArray[E]:
-        return np.expand_dims(np.ascontiguousarray(np.moveaxis(array[at], axis, -1)), axis)
-
-    return moved(value, stack)
-
-
-def factors(a: V, a_axis: int, b: V, b_axis: int, terms: int) -> Sequence[tuple[V, V]]:
-    """The factors of each of so many terms, which lie along an axis of `a` and one of `b`."""
-    return Slices(a, a_axis, b, b_axis, range(terms))
 
 
 def moved(a: V, f: Movement) -> V:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.runtime import factors, moved
+from encoders.arithmetic.runtime import moved
+from encoders.arithmetic.slices import factors
 from encoders.arithmetic.sparse_product import sparse_product
 from encoders.arithmetic.values import E, V
 from encoders.families.products import Action, Map

@@ -115,6 +115,18 @@ FACTORS_KEPT = Lemma(
     radius=_e,
 )
 
+_nans, _possible = value("nans"), number("possible")
+NEVER_NAN = Lemma(
+    "never-nan",
+    "Where the numbers that an element may be, each operation giving what IEEE 754 lets it give of "
+    "those before, do not include NaN, none of its values is NaN.",
+    IEEE,
+    hypotheses=(_possible <= 0,),
+    assumed=(within(_nans, _possible),),
+    error=_nans,
+    radius=term(0),
+)
+
 LEMMAS = (
     DEFINED_QUOTIENT,
     DEFINED_ABOVE_ZERO,
@@ -123,4 +135,5 @@ LEMMAS = (
     DEFINED_WITHIN,
     INTEGERS_FIT,
     FACTORS_KEPT,
+    NEVER_NAN,
 )

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.arithmetic.runtime import Relation, Slices
+from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.slices import Slices
 from encoders.contract.contract import Contraction
 from encoders.functions.exp import EXP
 from encoders.functions.function import Function

@@ -20,7 +20,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from encoders.arithmetic.runtime import Relation, Slices
+from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.slices import Slices
 from encoders.contract.contract import (
     AnyOrder,
     BiasPlacement,

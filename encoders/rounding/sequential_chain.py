@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from encoders.arithmetic.runtime import Slices
+from encoders.arithmetic.slices import Slices
 from encoders.contract.contract import Contraction, RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, stacked

@@ -28,7 +28,8 @@ import numpy.typing as npt
 import platformdirs
 
 from encoders.arithmetic.numpy_arithmetic import WIDEST_ALIGNMENT, Carrier, NumpyArithmetic
-from encoders.arithmetic.runtime import Slices, steps_of, sum_of_products
+from encoders.arithmetic.runtime import sum_of_products
+from encoders.arithmetic.slices import Slices, steps_of
 from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.orders import Merges, Pairwise, merges_of
 from encoders.contract.presets import SEQUENTIAL

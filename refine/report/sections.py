@@ -175,7 +175,8 @@ def proof_of(result: Result, every: bool) -> Iterator[tuple[str, str]]:
             yield "", note
     owed = [o for n in result.nodes for o in n.obligations]
     lemmas = by_whom(result.obligations, "lemmas", every)
-    yield "[bold]proved[/]", f"{lemmas}; {by_whom(owed, 'obligations of the layers', every)}"
+    layers = f"; {by_whom(owed, 'obligations of the layers', every)}" if result.nodes else ""
+    yield "[bold]proved[/]", lemmas + layers
     yield from certificate_of(result.certification)
     failed = [o for o in (*result.obligations, *owed) if not o.discharged]
     for o in failed[:_FAILURES_SHOWN]:

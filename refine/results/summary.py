@@ -18,7 +18,8 @@ def figures_of(result: Result) -> Iterator[str]:
     if result.margins is not None:
         yield from _margin(result.margins)
         return
-    yield f"bound {up(result.bound, 6)}"
+    shown = result.theorem is not None and not result.bounds
+    yield "without a bound" if shown else f"bound {up(result.bound, 6)}"
     for f in result.relative:
         of = f" of '{f.output}'" if len(result.relative) > 1 else ""
         yield f"precision{of} {up(f.precision, 6)} ({up(f.ulps, 4)} ulp)"

@@ -76,6 +76,14 @@ def factors_kept(d: Draw) -> World:
     return {**numbers, "zeroed": d.beyond(flushed)}, fl - z
 
 
+def never_nan(d: Draw) -> World:
+    """A quotient of two of three kinds of numbers, 1 where that is NaN, and whether it may be."""
+    kinds = ("zero", "finite", "infinite")
+    a, b = d.choice(kinds), d.choice(kinds)
+    nan = Q(int(a == b and a != "finite"))
+    return {"nans": nan, "possible": d.beyond(nan)}, nan
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "defined-quotient": defined_quotient,
     "defined-above-zero": defined_above_zero,
@@ -84,6 +92,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "defined-within": defined_within,
     "integers-fit": integers_fit,
     "factors-kept": factors_kept,
+    "never-nan": never_nan,
 }
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, factors, moved, sum_of_products, zero_padded
+from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products, zero_padded
+from encoders.arithmetic.slices import factors
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.carried import transposed_conv, window_products

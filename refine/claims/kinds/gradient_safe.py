@@ -1,14 +1,15 @@
 """No derivative is NaN where the outputs themselves are finite.
 
-It is proved by bounds on the gradient graph: where all its values are finite none is NaN. An input
-breaks it at which an allowed execution gives finite outputs and a derivative that is NaN, as a mask
-does that is put on a quotient by 0 too late.
+It is proved by what every element of the gradient graph may be (`refine.gradients.nan_free`), or
+by bounds on it: where all its values are finite none is NaN. An input breaks it at which an allowed
+execution gives finite outputs and a derivative that is NaN, as a mask does that is put on a
+quotient by 0 too late.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -17,17 +18,30 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.members import members
+from encoders.lemmas.domains import NEVER_NAN
+from encoders.lemmas.kernel import Radius, apply
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Array, Graph
-from refine.claims.claim import Words
+from refine.claims.claim import Claim, Words
 from refine.claims.kind import Asked, ClaimKind, EpsilonUse
 from refine.claims.kinds.gradient import gradient_accuracy
 from refine.claims.outputs.gradients import OPTIONS, about, of_model
 from refine.claims.quarry import Late
-from refine.claims.settle import settle
+from refine.claims.settle import seen, settle
 from refine.common.clock import Clock
-from refine.results.verdict import ErrorEnclosure, Result, Tolerance, Witness
+from refine.gradients.nan_free import never_nan, uniform
+from refine.proof.applications import claimed
+from refine.results.theorem import theorem
+from refine.results.verdict import (
+    Assumption,
+    Claimed,
+    ErrorEnclosure,
+    Result,
+    Tolerance,
+    Verdict,
+    Witness,
+)
 from refine.search.evaluation import Candidate, Hunt, received
 from refine.witness.replay import run_again
 from refine.witness.witness import computed_outputs, confirm
@@ -35,6 +49,16 @@ from refine.witness.witness import computed_outputs, confirm
 _FINITE = Tolerance(Fraction(10) ** 300)  # errors of finite numbers are of no interest
 _SAMPLED, _MOST_LEADS = 128, 64
 _WORK = 20_000_000  # multiply-adds
+_STATEMENT = "no derivative is NaN where the outputs are finite"
+_NEVER = (
+    "no element of a derivative may be NaN: of each operation every number that it may give was "
+    "followed, zeros and infinities apart"
+)
+_ALIKE = (
+    "an execution keeps numbers below the normal ones in all operations or takes them for 0 in "
+    "all, results and operands each: every such way is proved; a divisor that one operation reads "
+    "as 0 and another does not is left out"
+)
 _WORDS = Words(
     holds="every derivative is finite in every allowed execution",
     broken="at an input of the domain an allowed execution gives finite outputs and a derivative "
@@ -47,6 +71,9 @@ def _settled(asked: Asked) -> Result:
     clock = Clock(time.monotonic(), asked.options.timeout, asked.tell)
     clock.tell("differentiating")
     of_errors = gradient_accuracy(asked)
+    shown = _shown(of_errors, asked, clock)
+    if shown is not None:
+        return of_model(shown, asked.side.graph)
     quarry = of_errors.quarry
     if quarry is not None:
         decide = partial(_decided, asked.side.graph, of_errors.side.graph)
@@ -56,11 +83,70 @@ def _settled(asked: Asked) -> Result:
         of_errors,
         quarry=quarry,
         shown=lambda domain, witness, seed: None,
-        statement="no derivative is NaN where the outputs are finite",
+        statement=_STATEMENT,
         words=_WORDS,
     )
     result = settle(claim, asked.domain, _FINITE, asked.options, clock)
     return of_model(replace(result, tolerance=Tolerance()), asked.side.graph)
+
+
+def _shown(claim: Claim, asked: Asked, clock: Clock) -> Result | None:
+    """That no derivative may be NaN, from what every element may be; None where that says less."""
+    clock.tell("asking which numbers derivatives may be")
+    graph, contract = claim.side.graph, asked.side.contract
+    boxes = asked.domain.boxes
+    given = [{t: (box.lo[t], box.hi[t]) for t in graph.inputs} for box in boxes]
+    ways: tuple[RuntimeContract, ...] = (contract,)
+    assumed = claim.assumptions(asked.domain)
+    radii = _radii(graph, given, ways)
+    if radii is None:
+        ways = uniform(contract)
+        radii = _radii(graph, given, ways) if len(ways) > 1 else None
+        assumed = (*assumed, Assumption("subnormals", _ALIKE))
+    if radii is None or clock.late:
+        return None
+    proved = theorem(radii, None)
+    assert proved is not None
+    conduct = seen(claim.side, asked.domain, asked.options, clock)
+    return Result(
+        verdict=Verdict.VERIFIED,
+        reason=_NEVER,
+        tolerance=Tolerance(),
+        bounds={},
+        worst_found=None,
+        domain=asked.domain,
+        contract=contract,
+        assumptions=assumed,
+        nodes=(),
+        obligations=claimed(proved, ""),
+        graph=graph,
+        seed=asked.options.seed,
+        seconds=clock.seconds,
+        notes=(*graph.notes, *asked.domain.notes),
+        claimed=Claimed(_STATEMENT),
+        theorem=proved,
+        conduct=conduct,
+    )
+
+
+def _radii(
+    graph: Graph,
+    given: Sequence[Mapping[str, tuple[Array, Array]]],
+    contracts: Sequence[RuntimeContract],
+) -> Mapping[str, Radius] | None:
+    """By output, that it is never NaN, in every box under every contract."""
+    found: dict[str, Radius] = {}
+    for contract in contracts:
+        for ends in given:
+            may = never_nan(graph, ends, contract)
+            if may is None:
+                return None
+            for t in graph.outputs:
+                kind = graph.types[t]
+                nan = may[t].nan[0] if t in may else np.zeros(kind.shape)
+                shown = apply(NEVER_NAN, possible=nan.astype(np.float64))
+                found[t] = found[t].or_else(shown) if t in found else shown
+    return found
 
 
 def _decided(model: Graph, gradient: Graph, candidate: Candidate) -> Witness:
