@@ -51,6 +51,7 @@ from encoders.traits import (
     UNLIKE,
     Absorbing,
     Breaks,
+    Compared,
     Discontinuity,
     Likeness,
     Sums,
@@ -273,7 +274,8 @@ class Operator:
     tensors are read, one element of each is a term.
     `normalizes(site)`, of an operator that divides rows of what it reads by their norms, are the
     flat positions (rows, n) of these, and whether their means are taken away first: it takes a
-    `Leaning` range as one.
+    `Leaning` range as one. `compared` says what truth values say of two operands, `mirrors` that
+    a result has the magnitude of the first input.
     """
 
     name: str
@@ -320,6 +322,8 @@ class Operator:
     squares: Callable[[Site, RuntimeContract], float | None] | None = None
     summands: Callable[[Site], int] | None = None
     normalizes: Callable[[Site], tuple[npt.NDArray[np.intp], bool]] | None = None
+    compared: Compared | None = None
+    mirrors: bool = False
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

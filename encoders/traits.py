@@ -13,6 +13,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.runtime import Relation
 from encoders.site import Site
 from onnx_import.graph import Array
 
@@ -130,6 +131,14 @@ class Extent:
     rows: int
     columns: int
     plain: bool = False
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison asks of its two operands; `turned`: of the second and the first."""
+
+    relation: Relation
+    turned: bool = False
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,32 @@ def test_models_of_old_opsets_are_differentiated(opset: int, tmp_path: Path) -> 
     assert found.tolist() == [[[0, 2, 3, 0, 4, 0]]]
 
 
+def test_places_that_are_scalars_stay_scalars_in_the_file(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """A row that is gathered by one number has an axis less; so do the steps of an LSTM, which the
+    reader writes out, and onnxruntime has to read them again."""
+    made = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> row (float[3,2] x) => (float[2] y) '
+        "<int64 place = {1}> { r = Gather <axis = 0> (x, place)  y = Mul(r, r) }"
+    )
+    onnx.save(made, tmp_path / "row.onnx")
+    shapes = {"w": (1, 12, 2), "r": (1, 12, 3), "b": (1, 24)}
+    stored = {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+    lstm = helper.make_node("LSTM", ["x", *shapes], ["y"], hidden_size=3)
+    save(tmp_path / "lstm.onnx", [lstm], {"x": [4, 1, 2]}, {"y": None}, stored)
+    for name, shape in (("row", (3, 2)), ("lstm", (4, 1, 2))):
+        source, path = tmp_path / f"{name}.onnx", tmp_path / f"v-{name}.onnx"
+        assert run(["grad", str(source), "--ones", "-o", str(path), "-q"]) is ExitCode.VERIFIED
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        x = rng.normal(size=shape).astype(np.float32)
+        (found,) = run_file(path, {"x": x})
+        step = np.zeros(shape, np.float32)
+        step[1] = 2.0**-8
+        ends = [np.sum(run_file(source, {"x": x + sign * step})[0]) for sign in (1, -1)]
+        assert abs((ends[0] - ends[1]) * 2.0**7 - np.sum(found[1])) < 1e-2
+
+
 def test_numbers_that_a_type_does_not_have_are_meant_exactly(tmp_path: Path) -> None:
     """alpha = 0.1 in float16: the rule is checked with the number itself, and a note says what is
     stored; two inputs are drawn each from its own range."""

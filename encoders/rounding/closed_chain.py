@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from encoders.arithmetic.runtime import Slices
+from encoders.arithmetic.slices import Slices
 from encoders.lemmas.kernel import apply
 from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -32,6 +32,8 @@ from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
 
 _PLAIN = LibraryOptions()
+Tensors: TypeAlias = Mapping[str, Any]
+Differentiable: TypeAlias = Callable[[Tensors], Any]
 _TORCH = {
     **{
         op: op.lower() for op in ("Abs", "Add", "Atan", "Ceil", "Cos", "Div", "Erf", "Exp", "Floor")
@@ -52,13 +54,17 @@ _TORCH = {
 @dataclass(frozen=True)
 class Library:
     """A library's name and version, how it takes and gives arrays, its calls by operator, and what
-    sets it up before a call."""
+    sets it up before a call. `join` puts arrays of one axis one after the other, and
+    `differentiate(run, at, up)` gives what `run` makes of tensors by name and the derivatives of
+    its inner product with `up` by them, where the library differentiates what it runs."""
 
     title: str
     takes: Callable[[Array], Any]
     gives: Callable[[Any], Array]
     calls: Mapping[str, Call]
     prepare: Callable[[], None] = lambda: None
+    join: Callable[[Sequence[Any]], Any] | None = None
+    differentiate: Callable[[Differentiable, Tensors, Any], tuple[Any, Tensors]] | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,9 @@ def jax_library(options: LibraryOptions = _PLAIN) -> Library:
         "Conv": lambda site, a: _jax_conv(jax.lax, site, a),
         "Elu": lambda site, a: jax.nn.elu(a[0], a[0].dtype.type(site.real("alpha", 1.0))),
         "Erf": lambda site, a: jax.lax.erf(a[0]),
+        "Gelu": lambda site, a: jax.nn.gelu(
+            a[0], word(site, "approximate", "none", ("none", "tanh")) == "tanh"
+        ),
         "Gemm": _gemm(xp.matmul),
         "LogSoftmax": lambda site, a: jax.nn.log_softmax(a[0], axis=site.integer("axis", -1)),
         "Relu": lambda site, a: jax.nn.relu(a[0]),
@@ -148,7 +157,12 @@ def jax_library(options: LibraryOptions = _PLAIN) -> Library:
         jax.config.update("jax_default_matmul_precision", options.precision)
 
     title = f"jax {jax.__version__} ({jax.default_backend()}{coarse})"
-    return Library(title, xp.asarray, np.asarray, calls, prepare)
+
+    def differentiate(run: Differentiable, at: Tensors, up: Any) -> tuple[Any, Tensors]:
+        value, back = jax.vjp(run, dict(at))
+        return value, back(up)[0]
+
+    return Library(title, xp.asarray, np.asarray, calls, prepare, xp.concatenate, differentiate)
 
 
 def _jax_conv(lax: Any, site: Site, arguments: Sequence[Any]) -> Any:
@@ -234,7 +248,17 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
             return gives(tensor.view(torch.int16)).view(ml_dtypes.bfloat16)
         return np.asarray(tensor.cpu().numpy())
 
-    return Library(f"torch {torch.__version__} ({place})", takes, gives, calls, prepare)
+    def differentiate(run: Differentiable, at: Tensors, up: Any) -> tuple[Any, Tensors]:
+        held = {t: v.clone().requires_grad_() for t, v in at.items()}
+        value = run(held)
+        if not value.requires_grad:
+            return value, {t: torch.zeros_like(v) for t, v in at.items()}
+        found = torch.autograd.grad(value, list(held.values()), up, allow_unused=True)
+        slopes = zip(held.items(), found, strict=True)
+        return value.detach(), {t: torch.zeros_like(v) if g is None else g for (t, v), g in slopes}
+
+    title = f"torch {torch.__version__} ({place})"
+    return Library(title, takes, gives, calls, prepare, torch.cat, differentiate)
 
 
 def _gemm(product: Callable[[Any, Any], Any]) -> Call:

@@ -62,5 +62,5 @@ def _initializer(graph: Graph, tensor: str) -> onnx.TensorProto:
             f"the constant '{tensor}' is dequantised as it is read, and is no number of its type: "
             "the graph cannot be written"
         )
-    made: onnx.TensorProto = numpy_helper.from_array(np.ascontiguousarray(held), tensor)
+    made: onnx.TensorProto = numpy_helper.from_array(np.asarray(held, order="C"), tensor)
     return made

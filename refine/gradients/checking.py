@@ -182,7 +182,7 @@ def _node(
         for t in both.forward.inputs
     }
     jet, difference = apart(both, at, rng)
-    if (jet is None or jet > JET_LIMIT) and _tied(both, at):
+    if (jet is None or jet > JET_LIMIT) and tied(both, at):
         return Checked(node=name, op=op, why=TIED)
     identity = None
     if ask_z3 and _numbers(both) <= _SMALL:
@@ -211,7 +211,8 @@ def apart(
         return jet, _apart(_difference(both, at, along, up, balls), right)
 
 
-def _tied(both: Alone, at: Mapping[str, ObjectArray]) -> bool:
+def tied(both: Alone, at: Mapping[str, ObjectArray]) -> bool:
+    """Are numbers that the function compares, or chooses the larger of, equal at these inputs?"""
     balls = Balls(BITS)
     with balls.working():
         jets = Jets(balls)

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from encoders.arithmetic.number_path import stored
 from encoders.arithmetic.possible import Possible
-from encoders.arithmetic.possible_arithmetic import PossibleArithmetic
 from encoders.arithmetic.runtime import Relation
 from encoders.arithmetic.values import E, Inputs
 from encoders.contract.contract import (
@@ -39,6 +38,7 @@ from encoders.contract.orders import AlignedSteps, Sequential
 from encoders.functions.accuracy import Transcendental
 from encoders.operator import RuntimeSemantics
 from encoders.program import Program, Step, program_of
+from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from encoders.scheduling import contract_at
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, TensorType
@@ -46,15 +46,6 @@ from onnx_import.graph import Array, DType, Graph, TensorType
 _CONDITIONS = 5  # that are told apart at once
 _NUMBERS = 2**22  # of all tensors in all cases, and of multiply-adds
 _ROUNDS = 24
-_RELATIONS = {
-    "Equal": (Relation.EQUAL, False),
-    "Less": (Relation.LESS, False),
-    "LessOrEqual": (Relation.AT_MOST, False),
-    "Greater": (Relation.LESS, True),
-    "GreaterOrEqual": (Relation.AT_MOST, True),
-}
-"""Of comparisons, the relation, and whether it is read from right to left."""
-_MIRRORED = {"Abs", "Neg"}
 
 PossibleTensors: TypeAlias = Mapping[str, Possible]
 
@@ -147,7 +138,7 @@ class _Search:
         seen, waiting = {source.name}, [source]
         while waiting and len(found) < _CONDITIONS:
             step = waiting.pop(0)
-            if step.node.op in _RELATIONS:
+            if step.operator.compared is not None:
                 found.append(step)
             elif not _by_element(step):
                 continue
@@ -201,7 +192,8 @@ class _Search:
     def _operands(self, step: Step, truth: bool) -> Iterator[tuple[str, Possible]]:
         """What each operand of a comparison may be where that is true, or is not, and what that is
         computed from by a sign."""
-        relation, turned = _RELATIONS[step.node.op]
+        asked = step.operator.compared
+        assert asked is not None
         here = contract_at(step.site, self.contract)
         kinds = [step.site.type_of(i) for i in range(2)]
         if not all(kind.dtype.is_float for kind in kinds):
@@ -213,16 +205,14 @@ class _Search:
             shape = step.site.outputs[0].shape
             if position not in step.site.variable or kinds[position].shape != shape:
                 continue
-            first = (position == 0) != turned  # is it the left operand of the relation?
+            first = (position == 0) != asked.turned  # is it the left operand of the relation?
             other = values[1 - position].moved(partial(_spread, shape=shape))
-            limit = compared(arithmetic, relation, other, first=first, truth=truth)
+            limit = compared(arithmetic, asked.relation, other, first=first, truth=truth)
             yield name, limit
             writer = self.program.writers.get(name)
-            while writer is not None and writer.node.op in _MIRRORED:
+            while writer is not None and writer.operator.mirrors:
                 (name,) = writer.reads
-                limit = limit.negated()
-                if writer.node.op == "Abs":
-                    limit = limit.either(limit.negated())
+                limit = limit.either(limit.negated())
                 yield name, limit
                 writer = self.program.writers.get(name)
 
@@ -359,7 +349,7 @@ def _by_element(step: Step) -> bool:
     if operator.per_element:
         return True
     alone = [site.type_of(i).shape for i in site.variable] == [site.outputs[0].shape]
-    return alone and (operator.element is not None or step.node.op == "Not")
+    return alone and operator.element is not None
 
 
 def _forms(step: Step) -> tuple[RuntimeSemantics, ...] | None:

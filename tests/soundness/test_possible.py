@@ -19,7 +19,6 @@ from small_models import save
 
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.arithmetic.possible import Possible
-from encoders.arithmetic.possible_arithmetic import PossibleArithmetic
 from encoders.arithmetic.runtime import Relation
 from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.functions import CORRECTLY_ROUNDED
@@ -27,6 +26,7 @@ from encoders.contract.members import members
 from encoders.contract.presets import IEEE_ANY
 from encoders.functions.registry import every_function
 from encoders.numbers.formats import FloatFormat, small_format
+from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Array, Graph
 from onnx_import.onnx.reader import load

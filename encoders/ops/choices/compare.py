@@ -27,7 +27,7 @@ from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.steps import jumping, without_slope
 from encoders.rounding.rounding_bounds import Rounder, rounder, stored_loss
-from encoders.traits import Absorbing, Absorption, Discontinuity, Likeness
+from encoders.traits import Absorbing, Absorption, Compared, Discontinuity, Likeness
 
 
 def _lemma(relation: Relation) -> RangeLemma:
@@ -129,6 +129,7 @@ def _operator(name: str, since: int, relation: Relation, swapped: bool) -> Opera
         values=values,
         differences=differences,
         rounding=rounding,
+        compared=Compared(relation, swapped),
         per_element=True,
         jump=Discontinuity.COMPARISON,
         absorbs=Absorbing(Absorption.COMPARED),

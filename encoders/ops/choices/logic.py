@@ -74,6 +74,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
+        per_element=True,
         dtypes=(DType.BOOL,),
     ),
 )

@@ -80,6 +80,7 @@ OPERATORS = (
         followed=(runtime,),
         element=broadcast_element,
         per_element=True,
+        mirrors=True,
         absorbs=Absorbing(Absorption.ALIKE),
     ),
 )

@@ -61,6 +61,7 @@ OPERATORS = (
         affine=True,
         element=broadcast_element,
         per_element=True,
+        mirrors=True,
         absorbs=Absorbing(Absorption.ALIKE),
     ),
 )

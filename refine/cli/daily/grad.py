@@ -11,8 +11,10 @@ import numpy as np
 
 from encoders.numbers.formats import FORMAT_OF_DTYPE
 from gpu_check.common.writing import require_writable, write_whole
+from gpu_check.runtimes.library_kernels import jax_library, torch_library
+from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from onnx_import import load
-from onnx_import.errors import ModelError
+from onnx_import.errors import ModelError, shorten
 from onnx_import.graph import Array, Graph
 from onnx_import.passes.newer import with_newer_operators
 from refine.common.arrays import stored_arrays
@@ -20,6 +22,7 @@ from refine.domain.domain import DomainOptions, read_domain
 from refine.gradients.checking import checked
 from refine.gradients.derived import serialised
 from refine.gradients.differentiate import FRAMEWORKS, OWN, require_meaning
+from refine.gradients.frameworks import beside
 from refine.gradients.request import ADAM, SGD, Request
 from refine.options.options import allowing
 from refine.options.sizes import sizes_of, sizing
@@ -89,6 +92,12 @@ from refine.results.verdict import ExitCode
     help="Hold the rule of each node to exact derivatives instead, at inputs of the domain.",
 )
 @click.option(
+    "--against",
+    metavar="torch|jax",
+    help="With --check, hold them to a framework instead, where it is installed: each node, and "
+    "the whole network, as it differentiates them, within what is proved of two executions.",
+)
+@click.option(
     "--input",
     "inputs",
     metavar="[NAME=]LO..HI",
@@ -122,6 +131,7 @@ def grad_command(
     rules: str,
     given: Path | None,
     checking: bool,
+    against: str | None,
     inputs: tuple[str, ...],
     seed: int,
     output: Path | None,
@@ -146,6 +156,8 @@ def grad_command(
         raise ModelError("-o says where the gradient is written; --check holds rules instead")
     if inputs and not checking:
         raise ModelError("--input belongs to --check; the gradient is of the whole model")
+    if against is not None and not checking:
+        raise ModelError("--against belongs to --check")
     if output is not None:
         require_writable(output)
     request = Request(
@@ -160,7 +172,10 @@ def grad_command(
         sizes=sizes_of(shape, dim),
     )
     if checking:
-        return _check(graph, rules, inputs, seed, Reporter(quiet))
+        graph, point = _drawn(graph, inputs, seed)
+        if against is not None:
+            return _against(graph, point, rules, against, seed, Reporter(quiet))
+        return _check(graph, point, rules, seed, Reporter(quiet))
     assert output is not None
     made = request.gradient_of(graph)
     data = serialised(made, f"gradient of {model.name}")
@@ -170,9 +185,8 @@ def grad_command(
     return ExitCode.VERIFIED
 
 
-def _check(
-    graph: Graph, rules: str, inputs: tuple[str, ...], seed: int, reporter: Reporter
-) -> ExitCode:
+def _drawn(graph: Graph, inputs: tuple[str, ...], seed: int) -> tuple[Graph, Mapping[str, Array]]:
+    """The graph that is differentiated, and an input drawn from the domain."""
     require_meaning(graph)
     graph = with_newer_operators(graph)
     domain = read_domain(
@@ -184,6 +198,48 @@ def _check(
         name: box.nearest(name, lo * (1.0 - share[name]) + box.hi[name] * share[name])
         for name, lo in box.lo.items()
     }
+    return graph, point
+
+
+def _against(
+    graph: Graph,
+    point: Mapping[str, Array],
+    rules: str,
+    name: str,
+    seed: int,
+    reporter: Reporter,
+) -> ExitCode:
+    made = {"torch": torch_library, "jax": jax_library}.get(name)
+    if made is None:
+        raise ModelError(f"there is nothing called '{shorten(name)}' here; there is torch, jax")
+    try:
+        library = made()
+    except RuntimeUnavailable as error:
+        raise ModelError(f"{error}; nothing was compared") from error
+    rows = list(beside(graph, point, library, rules=rules, seed=seed))
+    outside = [row for row in rows if row.outside]
+    open_ = [row for row in rows if row.why]
+    same = sum(row.same for row in rows)
+    if outside:
+        where = f"{outside[0].node} ({outside[0].op})" if outside[0].op else outside[0].node
+        answer = f"violated: {where} is outside of what is proved, the first from the outputs on"
+    elif open_:
+        answer = f"unknown: {open_[0].node} ({open_[0].op}) was {open_[0].why}"
+    else:
+        answer = f"every rule is within what is proved, {same} of {len(rows)} to the bit"
+    columns = ("node", "operator", "apart", "bound", library.title)
+    cells = ((r.node, r.op, _figure(r.apart), _figure(r.bound), r.status) for r in rows)
+    reporter.table("rules beside a framework", columns, cells, answer)
+    return ExitCode.VIOLATED if outside else ExitCode.UNKNOWN if open_ else ExitCode.VERIFIED
+
+
+def _figure(value: float) -> str:
+    return "—" if np.isnan(value) else f"{value:.1e}" if value else "0"
+
+
+def _check(
+    graph: Graph, point: Mapping[str, Array], rules: str, seed: int, reporter: Reporter
+) -> ExitCode:
     rows = list(checked(graph, point, rules=rules, seed=seed))
     wrong = [row for row in rows if row.wrong]
     open_ = [row for row in rows if not row.right and not row.wrong]
