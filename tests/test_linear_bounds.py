@@ -16,6 +16,7 @@ import pytest
 from given_radii import off_by
 
 from encoders.lemmas.kernel import nothing_known
+from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import Interval
 from encoders.operator import (
     Contribution,
@@ -255,7 +256,7 @@ def test_mean_value_steps() -> None:
     rng = np.random.default_rng(8)
     low, high = np.sort(rng.standard_normal((2, COUNT)), axis=0)
     error = rng.random(COUNT)
-    secant = secant_of_slopes(low, high, off_by(error))
+    secant = secant_of_slopes(range_of(Interval(low, high)), off_by(error))
     mapped = elementwise_differences(secant, nothing_known((COUNT,)), off_by(error))
     c = one_each(9)
     pulled = mapped.backward(c)

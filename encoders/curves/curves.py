@@ -23,7 +23,12 @@ from encoders.functions.curve import Curve, Formula, Piece, Shape
 from encoders.lemmas.functions import CONVEX_PIECE
 from encoders.lemmas.kernel import Places, apply
 from encoders.lemmas.kernel import enclosed as enclosed_by
-from encoders.lemmas.ranges.functions import BALL_RANGE, CONVEX_RANGE, STATED_RANGE
+from encoders.lemmas.ranges.functions import (
+    BALL_RANGE,
+    CONVEX_RANGE,
+    SLOPE_RANGE,
+    STATED_RANGE,
+)
 from encoders.lemmas.ranges.making import both_ranges
 from encoders.lemmas.ranges.placing import range_moved, range_of_cases, range_signed, range_taken
 from encoders.lemmas.ranges.placing import range_of as as_range
@@ -102,6 +107,12 @@ def slopes_of(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     return tuple(s[back].reshape(x.shape) for s in _slopes(curve, Interval(lo, hi)))  # type: ignore[return-value]
 
 
+def slope_range(curve: Curve, x: Interval) -> Range:
+    """Where every difference quotient of f is, of two arguments in each range."""
+    low, high = slopes_of(curve, x)
+    return enclosed_by(SLOPE_RANGE, X=as_range(x), a=low, b=high)
+
+
 def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     inside = _inside(curve, x)
@@ -116,10 +127,11 @@ def _slopes(curve: Curve, x: Interval) -> tuple[FloatArray, FloatArray]:
             low[at], high[at] = np.minimum(low[at], slope.lo), np.maximum(high[at], slope.hi)
     known = inside & (low <= high)
     least, most = curve.slopes
-    return (
-        np.where(known, np.maximum(low, least), least),
-        np.where(known, np.minimum(high, most), most),
-    )
+    # across a pole, where slopes are unbounded, difference quotients are no slopes
+    whole = np.isfinite(low) & np.isfinite(high) | bool(np.all(np.isfinite(curve.slopes)))
+    low = np.where(whole, np.maximum(low, least), low)
+    high = np.where(whole, np.minimum(high, most), high)
+    return np.where(known, low, least), np.where(known, high, most)
 
 
 def linear_bounds_of(curve: Curve, x: Interval, range_: Interval) -> LinearBounds:

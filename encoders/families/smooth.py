@@ -18,13 +18,14 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slopes_of
+from encoders.curves.curves import linear_bounds_of, lines_of, range_of, slope_range, slopes_of
 from encoders.families.signed_sum import check_float
 from encoders.functions.curve import Curve
 from encoders.functions.function import Function
 from encoders.lemmas.domains import DEFINED_WITHIN
 from encoders.lemmas.functions import BRANCHES, FORMULA_APART
 from encoders.lemmas.kernel import Radius, any_of, apply
+from encoders.lemmas.ranges.making import hull_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import (
     DifferenceMap,
@@ -120,10 +121,10 @@ def smooth_operator(
         site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     ) -> DifferenceMap:
         (x,), (given,) = ranges, errors
-        shape, hull = curve(site), x.inflate(given.bound)
-        slopes = slopes_of(shape, hull)
+        shape, hull = curve(site), hull_of(x, given)
+        slopes = slope_range(shape, hull)
         moved = moved_along(given, slopes, range_of(shape, hull))
-        return elementwise_differences(secant_of_slopes(*slopes, given), moved, given)
+        return elementwise_differences(secant_of_slopes(slopes, given), moved, given)
 
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract

@@ -10,6 +10,7 @@ from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     Chosen,
     bound,
+    ends,
     equal,
     every,
     larger,
@@ -32,12 +33,12 @@ _f, _d, _s, _g = values("f d s g")
 _e, _R = bound("e"), bound("R")
 _m = number("m", signed=True)
 
-_low, _high = number("s_lo", "s−", signed=True), number("s_hi", "s+", signed=True)
+_low, _high = ends("S")
 _sigma = number("sigma", "σ")
 SECANT = Lemma(
     "secant",
-    "What moves by s·d, with a slope s of [s−, s+] and |d| ≤ e, moves by m·d up to σ·e, if no "
-    "slope of that range is farther than σ from m.",
+    "What moves by s·d, with a slope s in S and |d| ≤ e, moves by m·d up to σ·e, if no slope of S "
+    "is farther than σ from m.",
     "mean value theorem; Moore 1966, Interval Analysis, for its interval form",
     hypotheses=(_high - _m <= _sigma, _m - _low <= _sigma),
     assumed=(every(_low <= _s, _s <= _high), within(_d, _e), equal(_f, _s * _d)),
@@ -47,11 +48,11 @@ SECANT = Lemma(
     by_way_of=(within(_s - _m, _sigma), within((_s - _m) * _d, _sigma * _e)),
 )
 
-_lo, _hi = number("lo", signed=True), number("hi", signed=True)
+_lo, _hi = ends("F")
 _rest, _rest_hat = value("rest", "f(x) − m·x"), value("rest_hat", "f(x̂) − m·x̂")
 OSCILLATION = Lemma(
     "oscillation",
-    "If f(x) − m·x lies in [lo, hi] before and after, f moves by m·d up to hi − lo.",
+    "If f(x) − m·x lies in F before and after, f moves by m·d up to the width of F.",
     OWN,
     hypotheses=(),
     assumed=(

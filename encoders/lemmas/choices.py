@@ -6,6 +6,7 @@ from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
     Chosen,
     bound,
+    ends,
     equal,
     every,
     larger,
@@ -21,13 +22,15 @@ OWN = "algebra"
 _x, _x_hat, _d = value("x"), value("x_hat", "x̂"), value("d")
 _f_x, _f_hat = value("f_x", "f(x)"), value("f_hat", "f(x̂)")
 _lo, _hi = number("lo", signed=True), number("hi", signed=True)
+_f_lo, _f_hi = ends("F")
 _e, _f, _A = bound("e"), bound("f"), number("A")
-_in_range = every(_lo <= _f_x, _f_x <= _hi, _lo <= _f_hat, _f_hat <= _hi)
+_in_range = every(_f_lo <= _f_x, _f_x <= _f_hi, _f_lo <= _f_hat, _f_hat <= _f_hi)
+_width = larger(_f_hi - _f_lo, 0)
 
 STEP_FOLLOWS = Lemma(
     "step-follows",
-    "A step function with values in [lo, hi], whose distance from its argument varies by at most "
-    "A, moves by at most hi − lo and e + A, and not at all where the argument has not moved.",
+    "A step function with values in F, whose distance from its argument varies by at most A, moves "
+    "by at most the width of F and e + A, and not at all where the argument has not moved.",
     OWN,
     hypotheses=(),
     assumed=(
@@ -37,15 +40,15 @@ STEP_FOLLOWS = Lemma(
         (_e <= 0).implies(equal(_f_hat, _f_x)),
     ),
     error=_f_hat - _f_x,
-    radius=Chosen(_e <= 0, term(0), smaller(larger(_hi - _lo, 0), _e + _A)),
+    radius=Chosen(_e <= 0, term(0), smaller(_width, _e + _A)),
     rests_on=("step-jump",),
 )
 
 _slope, _K = value("s"), number("K")
 PIECES = Lemma(
     "pieces",
-    "A continuous function with slopes of at most K in magnitude and values in [lo, hi] moves by "
-    "at most K·e and hi − lo.",
+    "A continuous function with slopes of at most K in magnitude and values in F moves by at most "
+    "K·e and the width of F.",
     "mean value theorem",
     hypotheses=(),
     assumed=(
@@ -55,7 +58,7 @@ PIECES = Lemma(
         equal(_f_hat - _f_x, _slope * _d),
     ),
     error=_f_hat - _f_x,
-    radius=smaller(_K * _e, larger(_hi - _lo, 0)),
+    radius=smaller(_K * _e, _width),
     rests_on=("oscillation-secant",),
     by_way_of=(within(_slope * _d, _K * _e),),
 )

@@ -105,6 +105,20 @@ SUM_OUT_OF_REACH = Lemma(
     rests_on=("summed-rows",),
 )
 
+_above, _down = value("above"), value("down")
+_trusted, _taken, _lacking = number("margin"), bound("e"), value("lacking")
+TRUSTED_MARGIN = Lemma(
+    "trusted-margin",
+    "A conjunction lacks nothing if a row of it is at least a margin above what it allows over the "
+    "reals, as somebody else says, and no execution takes as much as that off any row that this "
+    "may be.",
+    "algebra",
+    hypotheses=(_taken < _trusted,),
+    assumed=(_trusted <= _above, _down <= _taken),
+    error=Chosen(_above - _down <= 0, _lacking, term(0)),
+    radius=term(0),
+)
+
 _from, _upto = number("least", signed=True), number("upto", signed=True)
 _open = number("open")
 UNMET = Lemma(
@@ -167,6 +181,7 @@ LEMMAS = (
     OUT_OF_REACH,
     STRICTLY_OUT_OF_REACH,
     SUM_OUT_OF_REACH,
+    TRUSTED_MARGIN,
     UNMET,
     NOTHING_UNSAFE,
     MOVED_DOWN,

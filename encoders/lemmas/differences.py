@@ -9,6 +9,7 @@ from encoders.lemmas.terms import (
     Chosen,
     Term,
     bound,
+    ends,
     equal,
     every,
     larger,
@@ -21,7 +22,8 @@ from encoders.lemmas.terms import (
 )
 
 _x, _d = value("x"), value("d")
-_lo, _hi, _b, _m = (number(name, signed=True) for name in ("lo", "hi", "b", "m"))
+_lo, _hi = ends("X")
+_b, _m = number("b", signed=True), number("m", signed=True)
 _e, _R, _U = bound("e"), number("R"), number("U")
 
 

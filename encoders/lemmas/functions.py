@@ -12,6 +12,7 @@ from encoders.lemmas.terms import (
     PowerOfTwo,
     Term,
     bound,
+    ends,
     equal,
     every,
     larger,
@@ -31,21 +32,25 @@ _f, _f_hat, _f_zero = value("f_x", "f(x)"), value("f_hat", "f(x̂)"), value("f_0
 _x, _d, _y, _z, _rnd, _fl = values("x d y z rnd fl")
 _lo, _hi = number("lo", signed=True), number("hi", signed=True)
 _e, _S, _tiny = bound("e"), number("S"), number("tiny", "λ")
+_s_lo, _s_hi = ends("S")
+_f_lo, _f_hi = ends("F")
+_slope, _steepest = value("s"), larger(magnitude(_s_lo), magnitude(_s_hi))
 BOUNDED_SLOPE = Lemma(
     "bounded-slope",
-    "A function with slopes at most S and values in [lo, hi] moves by at most S·e and hi − lo "
-    "where its argument moves by at most e, and not at all where that has not moved.",
+    "A function with slopes in S and values in F moves by at most e times the steepest, and by at "
+    "most the width of F, where its argument moves by at most e, and not at all where that has not "
+    "moved.",
     MEAN_VALUE,
     hypotheses=(),
     assumed=(
         within(_d, _e),
-        within(_f_hat - _f, _S * magnitude(_d)),
-        every(_lo <= _f, _f <= _hi, _lo <= _f_hat, _f_hat <= _hi),
+        every(_s_lo <= _slope, _slope <= _s_hi, equal(_f_hat - _f, _slope * _d)),
+        every(_f_lo <= _f, _f <= _f_hi, _f_lo <= _f_hat, _f_hat <= _f_hi),
     ),
     error=_f_hat - _f,
-    radius=Chosen(_e <= 0, term(0), smaller(_S * _e, larger(_hi - _lo, 0))),
+    radius=Chosen(_e <= 0, term(0), smaller(_steepest * _e, larger(_f_hi - _f_lo, 0))),
     rests_on=("mean-value-step",),
-    by_way_of=(_S * magnitude(_d) <= _S * _e,),
+    by_way_of=(within(_slope, _steepest), within(_slope * _d, _steepest * _e)),
 )
 
 _M, _P, _u, _least = number("M"), number("P"), number("u"), number("least", "2^emin")
@@ -157,6 +162,7 @@ def _hinge(x: Term) -> Term:
     return Chosen(term(0) <= x, x, _b * x)
 
 
+_x_lo, _x_hi = ends("X")
 HINGE_LINES = Lemma(
     "hinge-lines",
     "A hinge of slopes b and 1 stays below s·x + t for x in [lo, hi], if it does at both ends and "
@@ -166,10 +172,10 @@ HINGE_LINES = Lemma(
         _b <= _l,
         _l <= 1,
         term(0) <= _t,
-        (_hi <= 0) | (_s >= 1) | (_hi <= _s * _hi + _t),
-        (_lo >= 0) | (_s <= _b) | (_b * _lo <= _s * _lo + _t),
+        (_x_hi <= 0) | (_s >= 1) | (_x_hi <= _s * _x_hi + _t),
+        (_x_lo >= 0) | (_s <= _b) | (_b * _x_lo <= _s * _x_lo + _t),
     ),
-    assumed=(every(_lo <= _x, _x <= _hi),),
+    assumed=(every(_x_lo <= _x, _x <= _x_hi),),
     error=larger(0, _hinge(_x) - (_s * _x + _t)) + larger(0, _l * _x - _hinge(_x)),
     radius=term(0),
     rests_on=("relu-relaxation",),

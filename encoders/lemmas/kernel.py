@@ -176,11 +176,12 @@ class Radius:
         bound = _clean(sum_up(self._bound, axis=axis))
         return self._gathered(bound, SUM_OF_ERRORS)
 
-    def carried(self, part: Carries) -> Radius:
-        """Of what a linear map makes of it: Σ|w|·e, the induction of `affine-error`."""
+    def carried(self, part: Carries, *weights: Radius) -> Radius:
+        """Of what a linear map makes of it: Σ|w|·e, the induction of `affine-error`. Weights that
+        are not stored are at most what other radii say."""
         with np.errstate(all="ignore"):
             bound = _clean(np.asarray(part.magnitude_up(self._bound)))
-        return self._gathered(bound, AFFINE_ERROR)
+        return self._gathered(bound, AFFINE_ERROR, *weights)
 
     def weighed(self, c: FloatArray, kept: int = 0) -> Radius:
         """Of functionals c of shape (k, *shape): Σ|c|·e, the induction of `affine-error`; over the
@@ -189,8 +190,9 @@ class Radius:
             bound = _clean(dot_up(c, self._bound, kept))
         return self._gathered(bound, AFFINE_ERROR)
 
-    def _gathered(self, bound: FloatArray, lemma: Lemma) -> Radius:
-        return Radius(_KEY, bound, _after_all(lemma, bound, (self._record,)))
+    def _gathered(self, bound: FloatArray, lemma: Lemma, *besides: Radius) -> Radius:
+        records = tuple(radius.record for radius in (self, *besides))
+        return Radius(_KEY, bound, _after_all(lemma, bound, records))
 
     def __copy__(self) -> Radius:
         return self

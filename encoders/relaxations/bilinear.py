@@ -15,6 +15,7 @@ import numpy as np
 
 from encoders.lemmas.combining import HELD_NUMBER
 from encoders.lemmas.kernel import Radius, apply, carried_back, nothing_known
+from encoders.lemmas.ranges.making import hull_of
 from encoders.lemmas.ranges.operations import FROM_MIDDLE
 from encoders.lemmas.ranges.placing import range_of, range_of_cases
 from encoders.lemmas.ranges.range import Range
@@ -59,7 +60,8 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | Non
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry):
         return ValueMap(range_of_cases(b.shape, ()) if range_ is None else range_, _unbounded(2))
-    remainder = apply(FROM_MIDDLE, X=range_of(x), m=mx).carried(b.on_x(ry))
+    off_x, off_y = (apply(FROM_MIDDLE, X=range_of(v), m=m) for v, m in ((x, mx), (y, my)))
+    remainder = off_x.carried(b.on_x(off_y.bound), off_y)
     size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
     centre = -b.product(mx, my)
     if b.square:
@@ -79,14 +81,16 @@ def bilinear_differences(
 ) -> DifferenceMap:
     """Differences through b, given |d_x| and |d_y| in `errors`."""
     of_x, of_y = (e.bound for e in errors)
-    x, y = (r.inflate(0.5 * e) for r, e in zip(ranges, (of_x, of_y), strict=True))
+    x, y = (hull_of(r, e.times(0.5)) for r, e in zip(ranges, errors, strict=True))
     (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
     if not _finite(mx, rx, my, ry, of_x, of_y):
         nothing = nothing_known(b.shape)
         return DifferenceMap(nothing, lambda c: Moved((None, None), nothing.weighed(c)))
     parts = (b.on_x(my), b.on_y(mx))
     plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
-    remainder = errors[0].carried(b.on_x(ry)) + errors[1].carried(b.on_y(rx))
+    off_x, off_y = (apply(FROM_MIDDLE, X=v, m=m) for v, m in ((x, mx), (y, my)))
+    remainder = errors[0].carried(b.on_x(off_y.bound), off_y)
+    remainder = remainder + errors[1].carried(b.on_y(off_x.bound), off_x)
 
     def backward(c: FloatArray) -> Moved:
         pulled = plain.backward(c)

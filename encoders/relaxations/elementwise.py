@@ -55,19 +55,16 @@ class Secant:
     scales: BoolArray | None = None
 
 
-def secant_of_slopes(low: FloatArray, high: FloatArray, given: Radius) -> Secant:
-    """The mean-value step: f(x̂) − f(x) = s·d with s in [low, high] and |d| ≤ `given`; slope 0
-    where a slope is unbounded. Where d is 0, so is the difference, with whatever slope."""
-    still = (given.bound == 0.0) & ~(np.isfinite(low) & np.isfinite(high))
-    if np.any(still):
-        low, high = np.where(still, 0.0, low), np.where(still, 0.0, high)
+def secant_of_slopes(slopes: Range, given: Radius) -> Secant:
+    """The mean-value step: f(x̂) − f(x) = s·d with s in `slopes` and |d| ≤ `given`; slope 0 where
+    a slope is unbounded. Where d is 0, so is the difference, with whatever slope."""
+    low, high = slopes.lo, slopes.hi
     middle = 0.5 * low + 0.5 * high
     spread = np.maximum(add_up(high, -middle), add_up(middle, -low))
     known = np.isfinite(middle) & np.isfinite(spread)
     if not np.all(known):
         middle, spread = np.where(known, middle, 0.0), np.where(known, spread, np.inf)
-        low, high = np.where(known, low, -np.inf), np.where(known, high, np.inf)
-    remainder = apply(SECANT, s_lo=low, s_hi=high, m=middle, sigma=spread, e=given)
+    remainder = apply(SECANT, S=slopes, m=middle, sigma=spread, e=given)
     return Secant(middle, remainder, known)
 
 

@@ -79,8 +79,7 @@ def hinge_values(below: FloatArray, x: Interval) -> ValueMap:
         lines = bounds()
         return apply(
             HINGE_LINES,
-            lo=x.lo,
-            hi=x.hi,
+            X=given,
             b=below,
             s=lines.high_slope,
             t=lines.high,
@@ -100,7 +99,7 @@ def hinge_differences(below: FloatArray, x: Interval, given: Radius) -> Differen
     """
     error = given.bound
     slope, rest, half = all_in_blocks(_hinge_secants, below, x.lo, x.hi, error)
-    remainder = apply(HINGE, lo=x.lo, hi=x.hi, b=below, m=slope, R=rest, e=given)
+    remainder = apply(HINGE, X=range_of(x), b=below, m=slope, R=rest, e=given)
     radius = apply(ALONG_SECANT, m=slope, R=remainder, e=given)
     unstable = (half > 0) & (error > 0)
     secant = Secant(slope, remainder, half > 0)

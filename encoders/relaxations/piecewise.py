@@ -16,7 +16,8 @@ import numpy as np
 from encoders.lemmas.carrying import OSCILLATION, SECANT
 from encoders.lemmas.choices import PIECES
 from encoders.lemmas.kernel import Radius, apply, enclosed
-from encoders.lemmas.ranges.functions import KNOTS_RANGE
+from encoders.lemmas.ranges.functions import KNOTS_RANGE, SLOPE_RANGE
+from encoders.lemmas.ranges.making import hull_of
 from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
@@ -128,7 +129,7 @@ def piecewise_secant(f: PiecewiseLinear, x: Interval, given: Radius) -> tuple[Se
     up to the oscillation of f − s·x over the hull.
     """
     error = given.bound
-    hull = x.inflate(error)
+    hull = hull_of(x, given)
     least, most = _active(f, hull)
     candidates: Sequence[FloatArray] = (least, most, 0.5 * least + 0.5 * most)
     slope, remainder = np.zeros(x.shape), np.full(x.shape, np.inf)
@@ -143,13 +144,14 @@ def piecewise_secant(f: PiecewiseLinear, x: Interval, given: Radius) -> tuple[Se
         slope, remainder = np.where(better, s, slope), np.where(better, rest, remainder)
         away = np.where(better, spread, away)
         under, over = np.where(better, lowest, under), np.where(better, highest, over)
-    lowest, highest = _offsets(f, np.zeros(x.shape), hull)
     steepest = np.maximum(np.abs(least), np.abs(most))
-    by_slopes = apply(SECANT, s_lo=least, s_hi=most, m=slope, sigma=away, e=given)
-    by_rest = apply(OSCILLATION, m=slope, lo=under, hi=over)
-    return Secant(slope, by_slopes.and_also(by_rest)), apply(
-        PIECES, K=steepest, lo=lowest, hi=highest, e=given
-    )
+    slopes = enclosed(SLOPE_RANGE, X=hull, a=least, b=most)
+    by_slopes = apply(SECANT, S=slopes, m=slope, sigma=away, e=given)
+    # f − slope·x is linear between the same knots
+    beyond = enclosed(KNOTS_RANGE, X=hull, a=under, b=over)
+    by_rest = apply(OSCILLATION, m=slope, F=beyond)
+    moved = apply(PIECES, K=steepest, F=piecewise_range(f, hull), e=given)
+    return Secant(slope, by_slopes.and_also(by_rest)), moved
 
 
 def piecewise_differences(f: PiecewiseLinear, x: Interval, given: Radius) -> DifferenceMap:

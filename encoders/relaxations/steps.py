@@ -18,6 +18,7 @@ from encoders.lemmas.choices import STEP_FOLLOWS
 from encoders.lemmas.kernel import Radius, apply, enclosed
 from encoders.lemmas.operations import JUMP
 from encoders.lemmas.ranges.functions import MONOTONE_RANGE
+from encoders.lemmas.ranges.making import hull_of
 from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
@@ -48,7 +49,7 @@ def step_differences(step: Step, x: Interval, given: Radius, apart: float) -> Di
     """Jumps over the hull, or the difference itself up to `apart`, where that is finite: no two
     values of step(x) − x are farther from each other."""
     error = given.bound
-    hull = x.inflate(error)
+    hull = hull_of(x, given)
     low, high = step(hull.lo), step(hull.hi)
     with np.errstate(invalid="ignore"):
         jump = high - low
@@ -58,7 +59,8 @@ def step_differences(step: Step, x: Interval, given: Radius, apart: float) -> Di
     if apart == np.inf:
         jumps = apply(JUMP, lo=low, hi=high, e=given)
         return elementwise_differences(Secant(np.zeros(x.shape), jumps), jumps, given)
-    radius = apply(STEP_FOLLOWS, lo=low, hi=high, e=given, A=apart)
+    stepped = enclosed(MONOTONE_RANGE, X=hull, a=low, b=high)
+    radius = apply(STEP_FOLLOWS, F=stepped, e=given, A=apart)
     near = apply(STEP_APART, e=given, A=apart)
     remainder = apply(FOLLOWED, m=one, r=radius, q=near)
     return elementwise_differences(Secant(one, remainder), radius, given)

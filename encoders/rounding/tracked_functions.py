@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from encoders.curves.curves import range_of, slopes_of
+from encoders.curves.curves import range_of, slope_range
 from encoders.functions.accuracy import FunctionAccuracy
 from encoders.functions.function import Function
 from encoders.functions.log import LOG
@@ -15,7 +15,8 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_ABOVE_ZERO, DEFINED_WHERE_FINITE, DEFINED_WITHIN
 from encoders.lemmas.functions import BOUNDED_SLOPE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, least_of
-from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.lemmas.ranges.range import Range
+from encoders.numbers.enclosure import Interval, add_up
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.signs import as_read
 from encoders.rounding.tracked import Tracked
@@ -36,7 +37,7 @@ def applied(
         read = as_read(a.computed, r)
         reached = Interval(np.minimum(a.ideal.lo, read.lo), np.maximum(a.ideal.hi, read.hi))
         on_computed, near = range_of(curve, reached), _moving(a, change, reached, r)
-        moved = moved_along(change, slopes_of(curve, near), range_of(curve, near))
+        moved = moved_along(change, slope_range(curve, near), range_of(curve, near))
     error = moved + _where_defined(f, function_error(r, accuracy, on_computed), reached, r)
     magnitude = add_up(ideal.magnitude, error.bound)
     largest = float(np.max(magnitude, initial=a.largest))
@@ -66,11 +67,10 @@ def _where_defined(f: Function, error: Radius, x: Interval, r: Rounder) -> Radiu
     return apply(DEFINED_ABOVE_ZERO, e=error, lo=x.lo) if f is LOG else error
 
 
-def moved_along(change: Radius, slopes: tuple[FloatArray, FloatArray], range_: Interval) -> Radius:
+def moved_along(change: Radius, slopes: Range, range_: Range) -> Radius:
     """|f(x̂) − f(x)| for x and x̂ at most `change` apart, f having these slopes between them, and
     its values in this range."""
-    steepest = np.maximum(np.abs(slopes[0]), np.abs(slopes[1]))
-    return apply(BOUNDED_SLOPE, e=change, S=steepest, lo=range_.lo, hi=range_.hi)
+    return apply(BOUNDED_SLOPE, e=change, S=slopes, F=range_)
 
 
 def function_error(r: Rounder, accuracy: FunctionAccuracy, y: Interval) -> Radius:

@@ -80,7 +80,8 @@ class Margin:
 
     `run` is proved of every allowed execution, `real` of the real network; a negative one says that
     the row may hold. `row` is its place in the conjunction; behind all rows, that of a sum of
-    them with factors of which the sum is 1.
+    them with factors of which the sum is 1. `lacks` is by how much it may be reached, where that is
+    kept.
     """
 
     conjunction: int
@@ -88,6 +89,7 @@ class Margin:
     run: float
     real: float
     safe: bool
+    lacks: Radius | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def secant(d: Draw) -> World:
     m = d.choice([(low + high) / 2, slope, d.real()])
     sigma = max(high - m, m - low, Q(0)) + d.choice([Q(0), Q(0), Q(-1, 64), Q(1)])
     f = square(x + delta) - square(x)
-    numbers = {"f": f, "d": delta, "s": slope, "s_lo": low, "s_hi": high, "m": m}
+    numbers = {"f": f, "d": delta, "s": slope, "S": low, "S_hi": high, "m": m}
     return {**numbers, "sigma": sigma, "e": d.beyond(delta)}, f - m * delta
 
 
@@ -33,7 +33,7 @@ def oscillation(d: Draw) -> World:
     rest, rest_hat = (abs(v) - m * v for v in (x, x + delta))
     lo, hi = min(rest, rest_hat), max(rest, rest_hat) + d.choice([Q(0), Q(1, 8)])
     f = abs(x + delta) - abs(x)
-    numbers = {"f": f, "d": delta, "m": m, "rest": rest, "rest_hat": rest_hat, "lo": lo, "hi": hi}
+    numbers = {"f": f, "d": delta, "m": m, "rest": rest, "rest_hat": rest_hat, "F": lo, "F_hi": hi}
     return numbers, f - m * delta
 
 

@@ -67,6 +67,14 @@ def sum_out_of_reach(d: Draw) -> World:
     return {**numbers, "slack": slack}, numbers["lack"] if holds else Q(0)
 
 
+def trusted_margin(d: Draw) -> World:
+    above, down = abs(d.real()), d.real()
+    margin, taken = above - d.choice([Q(0), Q(1, 8)]), d.beyond(down)
+    numbers = {"above": above, "down": down, "margin": max(margin, Q(0)), "e": taken}
+    lacking = d.real()
+    return {**numbers, "lacking": lacking}, lacking if above <= down else Q(0)
+
+
 def unmet(d: Draw) -> World:
     x, least = d.real(), d.real()
     upto = least + d.choice([Q(-2), Q(-1), Q(0), Q(1)])
@@ -104,6 +112,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "out-of-reach": out_of_reach,
     "strictly-out-of-reach": strictly_out_of_reach,
     "sum-out-of-reach": sum_out_of_reach,
+    "trusted-margin": trusted_margin,
     "unmet": unmet,
     "nothing-unsafe": nothing_unsafe,
     "moved-down": moved_down,

@@ -73,6 +73,21 @@ def enclosed(d: Draw) -> World:
     return {"x": x, "f": x * x, "a": lo, "b": hi, **between(d, x)}, Q(0)
 
 
+def hull(d: Draw) -> World:
+    x, moved = d.real(), d.real(1)
+    numbers = {"x": x, "d": moved, "e": d.beyond(moved), "t": Q(d.randint(0, 4), 4)}
+    return {**numbers, **between(d, x)}, Q(0)
+
+
+def slopes(d: Draw) -> World:
+    """Of the square, between a number and another."""
+    x, moved = d.real(), d.real(1)
+    ends = between(d, x)
+    ends["X"], ends["X_hi"] = min(ends["X"], x + moved), max(ends["X_hi"], x + moved)
+    steep = 2 * x + moved
+    return {"x": x, "s": steep, "a": 2 * ends["X"], "b": 2 * ends["X_hi"], **ends}, Q(0)
+
+
 def whole(d: Draw) -> World:
     x = Q(d.randint(-5, 5))
     ends = between(d, x)
@@ -170,6 +185,8 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "convex-range": convex,
     "ball-range": enclosed,
     "stated-range": enclosed,
+    "hull-range": hull,
+    "slope-range": slopes,
     "whole-range": whole,
     "stored-range": stored,
     "product-range": pair,

@@ -448,7 +448,7 @@ def hinge(d: Draw) -> World:
     half = bend * e / 2 + abs(m - (1 + b) / 2) * e
     r = d.choice([needed.get(m, half), half, d.beyond(half)])
     own = [v if v >= 0 else b * v for v in (x + delta, x)]
-    numbers = {"x": x, "d": delta, "b": b, "m": m, "e": e, "lo": lo, "hi": hi, "R": r}
+    numbers = {"x": x, "d": delta, "b": b, "m": m, "e": e, "X": lo, "X_hi": hi, "R": r}
     return numbers, (own[0] - own[1]) - m * delta
 
 

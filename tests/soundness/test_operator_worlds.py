@@ -131,11 +131,12 @@ def bounded_slope(d: Draw) -> World:
     """The square between the argument and where it has moved to."""
     x, e = d.real(), d.choice([Q(0), abs(d.real())])
     there = x + e * d.choice([-1, 0, 1])
-    steepest = d.beyond(2 * max(abs(x), abs(there)))
+    slope = x + there
+    low, high = d.around(slope)
     ends = sorted([square(x), square(there)])
     lo, hi = ends[0] - d.choice([Q(0), Q(1)]), ends[1] + d.choice([Q(0), Q(1), Q(8)])
     f, f_hat = square(x), square(there)
-    numbers = {"d": there - x, "e": e, "S": steepest, "lo": lo, "hi": hi}
+    numbers = {"d": there - x, "e": e, "s": slope, "S": low, "S_hi": high, "F": lo, "F_hi": hi}
     return {**numbers, "f_x": f, "f_hat": f_hat}, f_hat - f
 
 

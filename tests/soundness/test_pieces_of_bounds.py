@@ -36,6 +36,7 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.exponentials import LOG_MOVES
 from encoders.lemmas.kernel import apply, exactly_zero
 from encoders.lemmas.lemma import Lemma
+from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.reading.outward import over_up
 from encoders.lemmas.terms import bound, number, parameters, value, within
@@ -78,7 +79,7 @@ def test_a_quotient_by_what_is_left_of_one_is_rounded_up() -> None:
 @pytest.mark.parametrize("error", [1.0, 0.5, 0.0])
 def test_an_unbounded_slope_leaves_nothing_known(error: float) -> None:
     for steep in (np.array([np.inf]), np.array([np.nan])):
-        found = secant_of_slopes(np.zeros(1), steep, off_by(np.array([error])))
+        found = secant_of_slopes(range_of(Interval(np.zeros(1), steep)), off_by(np.array([error])))
         assert found.slope[0] == 0.0
         assert found.remainder.bound[0] == (np.inf if error else 0.0)
 

@@ -24,7 +24,7 @@ def hinge_lines(d: Draw) -> World:
     t = over + d.choice([Q(0), Q(0), Q(1, 8), Q(-1, 8)])
     low = d.choice([b, Q(1), (1 + b) / 2, Q(2)])
     error = max(Q(0), hinge(x) - (s * x + t)) + max(Q(0), low * x - hinge(x))
-    return {"x": x, "lo": lo, "hi": hi, "b": b, "s": s, "t": t, "l": low}, error
+    return {"x": x, "X": lo, "X_hi": hi, "b": b, "s": s, "t": t, "l": low}, error
 
 
 def convex_piece(d: Draw) -> World:

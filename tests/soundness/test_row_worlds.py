@@ -18,7 +18,7 @@ def step(d: Draw) -> World:
     e = d.choice([Q(0), abs(d.real())])
     moved = e * d.choice([-1, 0, 1])
     f, f_hat = Q(floor(x)), Q(floor(x + moved))
-    ends = {"lo": Q(floor(x - e)), "hi": Q(floor(x + e))}
+    ends = {"F": Q(floor(x - e)), "F_hi": Q(floor(x + e))}
     return {"d": moved, "f_x": f, "f_hat": f_hat, "e": e, "A": Q(1), **ends}, f_hat - f
 
 
@@ -32,7 +32,7 @@ def pieces(d: Draw) -> World:
     change = f(x + moved) - f(x)
     lo, hi = sorted((f(x), f(x + moved)))
     numbers = {"d": moved, "e": d.beyond(moved), "s": change / moved if moved else Q(0)}
-    numbers |= {"K": Q(3), "lo": lo, "hi": hi + d.choice([Q(0), Q(4)])}
+    numbers |= {"K": Q(3), "F": lo, "F_hi": hi + d.choice([Q(0), Q(4)])}
     return {**numbers, "f_x": f(x), "f_hat": f(x + moved)}, change
 
 

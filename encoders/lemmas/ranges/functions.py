@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from encoders.lemmas.lemma import range_lemma
 from encoders.lemmas.ranges.reals import INTERVALS, OWN
-from encoders.lemmas.terms import Chosen, Whole, ends, every, larger, number, smaller, values
+from encoders.lemmas.terms import (
+    Chosen,
+    Whole,
+    bound,
+    ends,
+    equal,
+    every,
+    larger,
+    number,
+    smaller,
+    value,
+    values,
+    within,
+)
 
 BALLS = "Johansson 2017, Arb: Efficient Arbitrary-Precision Midpoint-Radius Interval Arithmetic"
 
@@ -128,6 +141,32 @@ STATED_RANGE = range_lemma(
     low=_a,
     high=_b,
 )
+_d, _e = value("d"), bound("e")
+HULL_RANGE = range_lemma(
+    "hull-range",
+    "What lies in a range, and what it has moved to, by at most e, and what is between both, lies "
+    "in the range made wider by e.",
+    OWN,
+    assumed=(_between, every(_t >= 0, _t <= 1), within(_d, _e)),
+    of=_x + _t * _d,
+    low=Chosen(_e <= 0, _lo, _lo - _e),
+    high=Chosen(_e <= 0, _hi, _hi + _e),
+    by_way_of=(within(_t * _d, _e), (_e <= 0).implies(equal(_t * _d, 0))),
+)
+_steep = value("s")
+SLOPE_RANGE = range_lemma(
+    "slope-range",
+    "A difference quotient of a function that is continuous, and smooth but for kinks, lies where "
+    "its slopes are on a range that holds both arguments: between a and b, which the slopes at the "
+    "ends of each piece that bends one way are, or balls around the others.",
+    "mean value theorem; Moore 1966, Interval Analysis, for its interval form",
+    hypotheses=(_a <= _b,),
+    assumed=(_between, _between.implies(every(_a <= _steep, _steep <= _b))),
+    of=_steep,
+    low=_a,
+    high=_b,
+    rests_on=("mean-value-step",),
+)
 WHOLE_RANGE = range_lemma(
     "whole-range",
     "A whole number of a range is at least any whole a that is less than one above the range's "
@@ -150,5 +189,7 @@ LEMMAS = (
     CONVEX_RANGE,
     BALL_RANGE,
     STATED_RANGE,
+    HULL_RANGE,
+    SLOPE_RANGE,
     WHOLE_RANGE,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from encoders.lemmas.kernel import enclosed
-from encoders.lemmas.ranges.functions import STATED_RANGE
+from encoders.lemmas.kernel import Radius, enclosed
+from encoders.lemmas.ranges.functions import HULL_RANGE, STATED_RANGE
 from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.ranges.reals import BOTH_RANGES, GIVEN_RANGE, PULLED_RANGE
@@ -20,6 +20,12 @@ def given_ranges(values: Mapping[str, Interval]) -> dict[str, Range]:
 def both_ranges(x: Range, other: Interval) -> Range:
     """Of what lies in both."""
     return enclosed(BOTH_RANGES, X=x, Y=range_of(other))
+
+
+def hull_of(x: Interval, e: Radius) -> Range:
+    """Of real numbers in these ranges, of the run-time numbers that are at most `e` from them, and
+    of all between both."""
+    return enclosed(HULL_RANGE, X=range_of(x), e=e)
 
 
 def kept_range(x: Range, kept: Interval) -> Range:

@@ -23,6 +23,7 @@ from encoders.lemmas.choices import STEP_FOLLOWS
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero, nothing_known
 from encoders.lemmas.ranges.functions import MONOTONE_RANGE, STATED_RANGE
+from encoders.lemmas.ranges.making import hull_of
 from encoders.lemmas.ranges.placing import range_of, range_of_cases, range_on, range_taken
 from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, multiply_up
@@ -165,10 +166,10 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     (x,), (error,) = ranges, errors
-    same, apart, range_ = _within(site, x.inflate(error.bound))
+    same, apart, range_ = _within(site, hull_of(x, error))
     with np.errstate(invalid="ignore"):
         jump = np.where(same, 0.0, multiply_up(apart, np.abs(_divisor(site))))
-    radius = apply(STEP_FOLLOWS, lo=range_.lo, hi=range_.hi, e=error, A=jump)
+    radius = apply(STEP_FOLLOWS, F=range_, e=error, A=jump)
     near = apply(STEP_APART, e=error, A=jump)
     one = same.astype(np.float64)
     remainder = apply(FOLLOWED, m=one, r=radius, q=near)

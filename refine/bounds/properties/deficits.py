@@ -65,7 +65,7 @@ def best_of(conjunction: int, options: Sequence[Option]) -> tuple[Margin, Radius
         return Margin(conjunction, -1, -np.inf, -np.inf, False), nothing_known(())
     lacks = best.lacks
     safe = lacks.largest == 0.0
-    return Margin(conjunction, best.place, best.run, best.real, safe), lacks
+    return Margin(conjunction, best.place, best.run, best.real, safe, lacks), lacks
 
 
 def deficit_of(lacking: Sequence[Radius]) -> Radius:

@@ -15,12 +15,13 @@ from functools import cached_property
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.claims import OUT_OF_REACH, STRICTLY_OUT_OF_REACH
+from encoders.lemmas.claims import STRICTLY_OUT_OF_REACH, TRUSTED_MARGIN
 from encoders.lemmas.kernel import Radius, apply, exactly
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds
 from refine.bounds.properties.deficits import DEFICIT, LEAST, deficit_of
+from refine.bounds.properties.limits import limits_of
 from refine.bounds.properties.margins import Margins
 from refine.bounds.properties.row_errors import ROWS, RowErrors
 from refine.domain.leaves import TrustedMargin
@@ -78,23 +79,26 @@ class Trusting:
         trusted = [t for one in self.trusted if one.holds(box) for t in one.margins]
         if not opened or not trusted:
             return found
-        moved = self._rows.bounds(box, backward, tick, known, branching).errors[ROWS]
-        lacking = [self._lacks(m, trusted, moved.tolist()) for m in opened]
+        moved = self._rows.bounds(box, backward, tick, known, branching).radii[ROWS]
+        unsafe = self.margins.unsafe.unsafe
+        lacking = [
+            *(self._lacks(m, trusted, moved) for m in opened),
+            *(m.lacks for m in found.margins if m.safe and m.lacks is not None),
+            *limits_of(unsafe, [box], self.graph).why_not(0),
+        ]
         return replace(found, radii={DEFICIT: deficit_of(lacking)})
 
-    def _lacks(
-        self, margin: Margin, trusted: Sequence[TrustedMargin], moved: Sequence[float]
-    ) -> Radius:
+    def _lacks(self, margin: Margin, trusted: Sequence[TrustedMargin], moved: Radius) -> Radius:
         """What a conjunction lacks: nothing where a trusted margin of it is above the errors of the
         rows it speaks of."""
         parts = self.margins.unsafe.unsafe
         first = sum(len(part.rows) for part in parts[: margin.conjunction])
-        of_rows = moved[first : first + len(parts[margin.conjunction].rows)]
+        of_rows = first + np.arange(len(parts[margin.conjunction].rows))
         for given in (t for t in trusted if t.conjunction == margin.conjunction):
-            needed = of_rows if given.row is None else [of_rows[given.row]]
-            if needed and np.all(np.isfinite(needed)):
-                most, floor = Fraction(max(needed)), Fraction(given.margin)
-                lacks = exactly(OUT_OF_REACH, floor=floor, most=most, lack=Fraction(1))
+            needed = of_rows if given.row is None else of_rows[[given.row]]
+            if len(needed):
+                taken = moved.taken(needed)
+                lacks = exactly(TRUSTED_MARGIN, margin=Fraction(given.margin), e=taken)
                 if lacks.largest == 0.0:
                     return lacks
         lack = max(-margin.run, LEAST)
