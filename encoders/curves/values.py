@@ -33,7 +33,8 @@ _DIGITS = (8, 11, 14)
 """Digits of the numbers that polynomials are around; more, where fewer lose too much."""
 _LEAST, _MOST = 2.0**-900, 2.0**900
 _UNDERFLOWS = 2.0**-1060  # more than those of all steps of a polynomial
-_LOST = 2.0**-46  # of the size of a polynomial that is used at most, beside underflows
+_LOST = 2.0**-46  # of the size of a polynomial that is used at most
+_TINY = 2.0**-90  # that it may lose whatever its size, as balls of so many bits do
 
 
 def enclosed(formula: Formula, at: FloatArray) -> Interval:
@@ -110,7 +111,7 @@ def _polynomials(
     moving = np.sum(np.abs(made[1:]), axis=0)
     lost = (lost + gamma(2 * _TERMS + 2) * moving + _UNDERFLOWS) * (1.0 + 2.0**-40)
     whole = moving + np.abs(made[0])
-    used = (lost <= _LOST * whole + 4.0 * _UNDERFLOWS) & (whole <= _MOST)
+    used = (lost <= _LOST * whole + _TINY) & (whole <= _MOST)
     return made, np.where(used, lost, np.inf)
 
 
