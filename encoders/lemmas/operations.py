@@ -138,6 +138,12 @@ COMPUTED_QUOTIENT = Lemma(
     error=_d,
     radius=(_ex + _Q * _ey) / _low,
     rests_on=("quotient-difference", "quotient-error"),
+    by_way_of=(
+        _low <= magnitude(_y + _dy),
+        within(_q * _dy, _Q * _ey),
+        magnitude(_d) * magnitude(_y + _dy) <= _ex + _Q * _ey,
+        magnitude(_d) * _low <= magnitude(_d) * magnitude(_y + _dy),
+    ),
 )
 
 _root, _root_hat, _near = value("root", "√x"), value("root_hat", "√x̂"), number("near")
