@@ -99,7 +99,7 @@ def test_no_execution_is_beyond_the_bound(tmp_path: Path, name: str, form: Form)
 
 
 @pytest.mark.parametrize("form", Form, ids=lambda f: f.value)
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "transformer"])
 def test_in_a_small_ball_the_bound_is_near_what_is_found(
     tmp_path: Path, name: str, form: Form
 ) -> None:

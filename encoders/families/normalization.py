@@ -6,6 +6,7 @@ no order, the reciprocal root may be off by 6 u (vendor functions for it: 2 ulp 
 
 Algebra. With P the projection that takes the mean away, √(n·var) = ‖Px‖, which moves by at most
 ‖d‖ with x; ∂z_i/∂x_j = (δ_ij − 1/n − z_i·z_j/n)/σ; Σ z² ≤ n and Σ z = 0 give |z_i| ≤ √(n − 1).
+Between two rows ẑ − z = M·d exactly for a matrix M (`secants`).
 """
 
 from __future__ import annotations
@@ -159,6 +160,48 @@ def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:
         *(np.broadcast_to(s[:, :, None], inner.shape) for s in (v.sigma.lo, v.sigma.hi))
     )
     return interval_quotient(inner, full)
+
+
+def secants(x: Normalized, between: Normalized, run: Normalized, centred: bool) -> Interval | None:
+    """(rows, n, n): a matrix M with ẑ − z = M·d, from the ranges of what is read, x, of the means
+    (x + x̂)/2 and of x̂; None where it has too many entries.
+
+    σ̂² − σ² = 2·⟨c̄, d⟩/n with c̄ the deviations of the means, so that ẑ − z, which is
+    Pd/σ̂ − z·(σ̂ − σ)/σ̂, is (P − z·ζᵀ/n)·d/σ̂ with ζ = 2·c̄/(σ̂ + σ), exactly. |c̄| ≤ (|c| + |ĉ|)/2
+    as norms, so ζ keeps the limit of z.
+    """
+    if is_wide(x.z, MOST_ENTRIES):
+        return None
+    n = x.z.shape[1]
+    both = Interval(add_down(x.sigma.lo, run.sigma.lo), add_up(x.sigma.hi, run.sigma.hi))
+    half = Interval(*(np.broadcast_to(0.5 * s, x.z.shape) for s in (both.lo, both.hi)))
+    most = float(np.sqrt(n - 1.0 if centred else float(n))) * (1.0 + 2.0**-50)
+    quotient = interval_quotient(between.deviation, half)
+    zeta = Interval(np.fmax(quotient.lo, -most), np.fmin(quotient.hi, most))  # NaN says nothing
+    product = interval_product(
+        Interval(x.z.lo[:, :, None], x.z.hi[:, :, None]),
+        Interval(zeta.lo[:, None, :], zeta.hi[:, None, :]),
+    )
+    inner = _shares(np.eye(n)[None], product, n, centred)
+    full = Interval(
+        *(np.broadcast_to(s[:, :, None], inner.shape) for s in (run.sigma.lo, run.sigma.hi))
+    )
+    return interval_quotient(inner, full)
+
+
+def closer(
+    jacobian: Interval | LowRank, secant: Interval | None, error: FloatArray
+) -> Interval | LowRank:
+    """Of two enclosures of matrices M with f(x̂) − f(x) = M·d, for every element of f the one that
+    leaves less open for |d| ≤ `error` (rows, n)."""
+    if secant is None or isinstance(jacobian, LowRank):
+        return jacobian
+    with np.errstate(invalid="ignore"):  # NaN is never better
+        left = [np.sum((m.hi - m.lo) * error[:, None, :], axis=2) for m in (jacobian, secant)]
+    better = (left[1] < left[0])[:, :, None]
+    return Interval(
+        np.where(better, secant.lo, jacobian.lo), np.where(better, secant.hi, jacobian.hi)
+    )
 
 
 def _least_square(z: Interval) -> FloatArray:

@@ -24,6 +24,7 @@ from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContr
 from encoders.families.normalization import (
     MOST_ENTRIES,
     Normalized,
+    closer,
     folded_error,
     jacobian,
     normalization_error,
@@ -31,6 +32,7 @@ from encoders.families.normalization import (
     scaled_differences,
     scaled_error,
     scaled_values,
+    secants,
 )
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
@@ -69,6 +71,9 @@ LEMMAS = (
     "underflow-term",
     "flush-operand-sum",
 )
+
+
+_FAR = 2.0**-8  # of σ: differences below it pass on slopes that are as good as constant
 
 
 class Placement(Protocol):
@@ -238,7 +243,13 @@ def normalizing_operator(
         hull, given = ranges[0].inflate(errors[0].bound), rows.of_radius(errors[0])
         found = whole(site, rows.of_interval(hull), hull)
         limit = apply(SAME_RANGE, lo=found.z.lo, hi=found.z.hi)
-        inner = row_differences(rows, rows, jacobian(found, layout.centred), given, limit)
+        slopes = jacobian(found, layout.centred)
+        if np.any(given.bound > _FAR * found.sigma.lo):
+            means = ranges[0].inflate(0.5 * errors[0].bound)
+            read, between = (whole(site, rows.of_interval(x), x) for x in (ranges[0], means))
+            other = secants(read, between, found, layout.centred)
+            slopes = closer(slopes, other, given.bound)
+        inner = row_differences(rows, rows, slopes, given, limit)
         return scaled_differences(inner, parameters(site)[0])
 
     def rounding(

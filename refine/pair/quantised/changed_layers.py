@@ -27,49 +27,66 @@ def changed_layer(
     meant: Interval,
 ) -> Through:
     """A layer whose constants, or operator, the copy changed: what it reads is in `real`, off by
-    `errors`, x̂ in `held`; `meant` is the range of its own real values."""
-    at = _changed_constant(step, copy)
-    if at is not None:
-        like = step.operator.likeness
+    `errors`, x̂ in `held`; `meant` is the range of its own real values.
+
+    f̂(x̂) − f(x) is f̂(x̂) − f̂(x), a difference of one function, and f̂(x) − f(x), of real values.
+    """
+    like, same = step.operator.likeness, _same_but_for_constants(step, copy)
+    # z·scale + bias is linear in both together, whatever z
+    linear = like.linear_in_constants or step.operator.normalizes is not None
+    if same and linear and _shapes(step) == _shapes(copy):
+        moved = copy.operator.differences(copy.site, real, errors)
+        return replace(_other_weights(step, copy, real), moved=moved)
+    if same and like.commuting is Commuting.SUM and len(step.site.constants) == 2:
+        at = next(i for i, c in enumerate(step.site.constants) if c is not None)
         a, b = (np.asarray(s.site.constants[at], np.float64) for s in (copy, step))
-        if like.linear_in_constants and a.shape == b.shape:
-            moved = copy.operator.differences(copy.site, real, errors)
-            return replace(_other_weights(step, at, real, a=a, b=b), moved=moved)
-        if like.commuting is Commuting.SUM:
-            shape = step.site.outputs[0].shape
-            lo, hi = (np.broadcast_to(v, shape) for v in (add_down(a, -b), add_up(a, -b)))
-            moved = step.operator.differences(step.site, real, errors)
-            return Through(moved=moved, range=Interval(lo, hi))
+        shape = step.site.outputs[0].shape
+        lo, hi = (np.broadcast_to(v, shape) for v in (add_down(a, -b), add_up(a, -b)))
+        moved = step.operator.differences(step.site, real, errors)
+        return Through(moved=moved, range=Interval(lo, hi))
     after = copy.operator.values(copy.site, held).range
     return Through(range=minus(known(after), meant))
 
 
-def _changed_constant(step: Step, copy: Step) -> int | None:
-    """The input at which one operator of one other input has another constant; None where more is
-    changed than that."""
+def _same_but_for_constants(step: Step, copy: Step) -> bool:
+    """Is it one operator of one other input, the first or the second, with constants in the same
+    places?"""
     if step.node.op != copy.node.op or attributes_of(step, False) != attributes_of(copy, False):
-        return None
-    stored = [i for i, c in enumerate(step.site.constants) if c is not None]
-    return stored[0] if len(stored) == 1 and len(step.site.constants) == 2 else None
+        return False
+    stored, other = ([c is not None for c in s.site.constants] for s in (step, copy))
+    places = step.site.variable
+    return stored == other and any(stored) and len(places) == 1 and places[0] < 2
 
 
-def _other_weights(
-    step: Step, at: int, real: Sequence[Interval], *, a: FloatArray, b: FloatArray
-) -> Through:
-    """What weights a in place of b add, a functional of the real values."""
-    less = np.asarray(a - b)
-    missed = np.abs(np.asarray(two_sum_error(a, -b, less), np.float64))
-    shift = step.operator.values(_with(step, at, less), real)
-    if not np.any(missed):
+def _shapes(step: Step) -> list[tuple[int, ...] | None]:
+    return [None if c is None else c.shape for c in step.site.constants]
+
+
+def _other_weights(step: Step, copy: Step, real: Sequence[Interval]) -> Through:
+    """What the copy's constants in place of a layer's add, where the layer is linear in all of them
+    together: a functional of the real values."""
+    less: list[FloatArray | None] = []
+    missed: list[FloatArray | None] = []
+    for a, b in zip(copy.site.constants, step.site.constants, strict=True):
+        if a is None or b is None:
+            less.append(None)
+            missed.append(None)
+            continue
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        apart = np.asarray(a - b)
+        less.append(apart)
+        missed.append(np.abs(np.asarray(two_sum_error(a, -b, apart), np.float64)))
+    shift = step.operator.values(_with(step, less), real)
+    if not any(m is not None and np.any(m) for m in missed):
         return Through(shift=shift)
     wide = [Interval(-x.magnitude, x.magnitude) for x in real]
-    off = step.operator.values(_with(step, at, missed), wide).range.magnitude
+    off = step.operator.values(_with(step, missed), wide).range.magnitude
     return Through(shift=shift, range=Interval(-off, off))
 
 
-def _with(step: Step, at: int, values: FloatArray) -> Site:
-    constants = list(step.site.constants)
-    constants[at] = values
-    kinds = list(step.site.inputs)
-    kinds[at] = TensorType(DType.FLOAT64, values.shape)
-    return replace(step.site, constants=tuple(constants), inputs=tuple(kinds))
+def _with(step: Step, values: Sequence[FloatArray | None]) -> Site:
+    kinds = [
+        kind if v is None else TensorType(DType.FLOAT64, v.shape)
+        for kind, v in zip(step.site.inputs, values, strict=True)
+    ]
+    return replace(step.site, constants=tuple(values), inputs=tuple(kinds))
