@@ -46,7 +46,7 @@ from refine.pair.pair import pair_of
 from refine.results.verdict import Side
 
 RADII = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
-TRIES = 400
+TRIES, STARTS = 1000, 4
 NETWORKS: Mapping[str, Callable[[], Network]] = {
     "dense, Relu": partial(mlp, 0),
     "dense, Tanh": partial(mlp, 1, (6, 24, 24, 3), "Tanh"),
@@ -65,23 +65,37 @@ class Pair:
     problem: Comparison
 
     def found(self, centre: Points, radius: float) -> float:
-        """By sampling, and by climbing from the best so far."""
-        most, best = self.sides.apart(centre), centre
+        """By sampling, and by climbing on one output from each of the best samples."""
+        most = self.sides.apart(centre)
         if not radius:
             return most
         rng = np.random.default_rng(17)
-        lo, hi = centre - np.float32(radius), centre + np.float32(radius)
-        for i in range(TRIES):
-            if i % 4 == 0:
-                at = centre + radius * rng.uniform(-1, 1, centre.shape)
-            else:
-                moved = rng.random(centre.shape) < rng.choice([0.05, 0.2, 0.5])
-                at = np.where(moved, centre + radius * rng.choice([-1, 0, 1], centre.shape), best)
-            x: Points = np.clip(at, lo, hi).astype(np.float32)
-            here = self.sides.apart(x)
-            if here > most:
-                most, best = here, x
+        ball = centre - np.float32(radius), centre + np.float32(radius)
+        samples = [_moved(rng, centre, ball, share=1.0) for _ in range(TRIES)]
+        samples.sort(key=lambda x: -float(np.max(np.abs(self.sides.about(x)))))
+        for start in samples[:STARTS]:
+            best, there = start, self.sides.about(start)
+            place = int(np.argmax(np.abs(there)))
+            for _ in range(TRIES):
+                x = _moved(rng, best, ball, share=rng.choice([0.03, 0.1, 0.3]))
+                here = self.sides.about(x)
+                if here[place] * np.sign(there[place]) >= abs(there[place]):
+                    best, there = x, here
+            most = max(most, self.sides.apart(best))
         return most
+
+
+def _moved(
+    rng: np.random.Generator, x: Points, ball: tuple[Points, Points], *, share: float
+) -> Points:
+    """A point of the ball that differs from x in about a share of its elements, half of which
+    are at an end."""
+    at = np.where(rng.random(x.shape) < 0.5, rng.random(x.shape), rng.integers(0, 2, x.shape))
+    there = ball[0] + at * (ball[1] - ball[0])
+    some = rng.random(x.shape) < share
+    some.reshape(-1)[rng.integers(some.size)] = True
+    moved: Points = np.clip(np.where(some, there, x).astype(np.float32), *ball)
+    return moved
 
 
 def main() -> None:

@@ -17,14 +17,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.grids import OFF_GRID, ON_GRID
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import (
-    BoolArray,
-    FloatArray,
-    Interval,
-    add_down,
-    add_up,
-    multiply_up,
-)
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.site import Site
 from onnx_import.graph import AttributeValue
 
@@ -61,9 +54,10 @@ class Grid:
         """A slope λ per element, and what clamping numbers x in these ranges to the ends of the
         grid leaves beside λ·x: nothing beside x itself within them. Where it does more λ is 1 if
         `steep`, and that of the chord if not; nothing is known of x where λ is 0."""
-        first, last = self._ends(x.shape)
+        every = (np.full(x.shape, v) for v in (self.lowest, self.highest))
+        first, last = (self.numbers(Interval(v, v)) for v in every)
         low, high = first.lo, last.hi
-        inside = self.within(x)
+        inside = (x.lo >= first.hi) & (x.hi <= last.lo)
         known = np.isfinite(x.lo) & np.isfinite(x.hi)
         a, b = (np.where(known, v, 0.0) for v in (x.lo, x.hi))
         slope = np.ones(x.shape)
@@ -78,16 +72,6 @@ class Grid:
         slope = np.where(inside, 1.0, np.where(known, slope, 0.0))
         lo = np.where(inside, 0.0, np.where(known, least, low))
         return slope, Interval(lo, np.where(inside, 0.0, np.where(known, most, high)))
-
-    def within(self, x: Interval) -> BoolArray:
-        """Where numbers in these ranges are between the ends of the grid, all of them."""
-        first, last = self._ends(x.shape)
-        return np.asarray((x.lo >= first.hi) & (x.hi <= last.lo))
-
-    def _ends(self, shape: tuple[int, ...]) -> tuple[Interval, Interval]:
-        every = (np.full(shape, v) for v in (self.lowest, self.highest))
-        first, last = (self.numbers(Interval(v, v)) for v in every)
-        return first, last
 
     def like(self, other: Grid) -> bool:
         """Does every integer stand for the same number on both?"""

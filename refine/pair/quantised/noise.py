@@ -190,8 +190,7 @@ class _Bounding:
                         held = self.ranges.held[out]
                         steps = np.broadcast_to((held.hi - held.lo) / role.grid.scale, held.shape)
                         one = _settled(role.grid, held)
-                        few = (steps < _FEW_STEPS) & ~one
-                        rows = np.flatnonzero(few | ~role.grid.within(held))
+                        rows = np.flatnonzero((steps < _FEW_STEPS) & ~one)
         if len(rows) > _ROWS:
             order = np.argsort(-wide.reshape(-1)[rows], kind="stable")[:_ROWS]
             rows = np.sort(rows[order])
