@@ -29,10 +29,10 @@ def test_no_difference_is_outside_what_the_secants_make_of_it(
         x = Interval(middle - width, middle + width)
         error = np.abs(rng.normal(0.0, rng.choice([1e-6, 0.05, 0.4]), (3, n)))
         mean, run = x.inflate(0.5 * error), x.inflate(error)
-        found = [normalized(v, epsilon, centred=centred) for v in (x, mean, run)]
-        slopes = secants(*found, centred)
+        read, between, there = (normalized(v, epsilon, centred=centred) for v in (x, mean, run))
+        slopes = secants(read, between, there, centred)
         assert slopes is not None
-        best = closer(jacobian(found[2], centred), slopes, error)
+        best = closer(jacobian(there, centred), slopes, error)
         assert isinstance(best, Interval)
         for _ in range(12):
             real = middle + width * rng.choice([-1.0, 0.3, 1.0], middle.shape)
@@ -40,7 +40,7 @@ def test_no_difference_is_outside_what_the_secants_make_of_it(
             moved = _exactly(real + d, epsilon, centred=centred)
             gone = moved - _exactly(real, epsilon, centred=centred)
             for m in (slopes, best):
-                known = np.isfinite(m.magnitude).all(axis=2)
+                known = np.asarray(np.all(np.isfinite(m.magnitude), axis=2))
                 ends = [np.where(known[:, :, None], e, 0.0) * d[:, None, :] for e in (m.lo, m.hi)]
                 low = np.minimum(*ends).sum(axis=2)
                 high = np.maximum(*ends).sum(axis=2)

@@ -72,10 +72,10 @@ def _other_weights(step: Step, copy: Step, real: Sequence[Interval]) -> Through:
             less.append(None)
             missed.append(None)
             continue
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        apart = np.asarray(a - b)
+        mine, own = (np.asarray(v, np.float64) for v in (a, b))
+        apart: FloatArray = np.asarray(mine - own)
         less.append(apart)
-        missed.append(np.abs(np.asarray(two_sum_error(a, -b, apart), np.float64)))
+        missed.append(np.abs(np.asarray(two_sum_error(mine, -own, apart), np.float64)))
     shift = step.operator.values(_with(step, less), real)
     if not any(m is not None and np.any(m) for m in missed):
         return Through(shift=shift)
