@@ -44,6 +44,18 @@ def test_verbose_says_each_assumption_and_who_proved_what(
         assert said in out
 
 
+def test_a_difference_that_is_held_to_nothing_is_not_called_verified(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    same = ["diff", DEMO, *ASKED[1:], "-q"]
+    assert run(same) is ExitCode.VERIFIED
+    assert " ".join(capsys.readouterr().out.split()).startswith(
+        "bounded equal over the reals, bound "
+    )
+    assert run([*same, "--eps", "1"]) is ExitCode.VERIFIED
+    assert capsys.readouterr().out.startswith("verified  bound ")
+
+
 def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*ASKED, "-q", "-v"]) is ExitCode.INPUT_ERROR
     assert "--verbose" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def finding_of(result: Result, name: str) -> Finding:
     """A result under the name of its test. What the exit code says, the finding says."""
     broken = [f"{c.runtime} does not honour the contract: {c.text}" for c in result.broken]
     figures = ", ".join(figures_of(result))
-    said = f"{result.verdict.value}: {figures}: {result.reason}"
+    said = f"{result.word}: {figures}: {result.reason}"
     replay = [] if result.witness_file is None else [f"refine replay {replaying(result)}"]
     return Finding(
         name,

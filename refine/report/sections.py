@@ -257,7 +257,7 @@ def answer_of(result: Result, quiet: bool) -> Iterator[tuple[str, str]]:
     """The verdict with its figures, why, and the bounds by output."""
     late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     yield (
-        f"[bold {_COLOUR[result.verdict]}]{result.verdict.value}[/]",
+        f"[bold {_COLOUR[result.verdict]}]{result.word}[/]",
         f"{', '.join(figures_of(result))}  ({result.seconds:.1f} s, seed {result.seed}{late})",
     )
     yield "", result.reason

@@ -18,6 +18,8 @@ def figures_of(result: Result) -> Iterator[str]:
     if result.margins is not None:
         yield from _margin(result.margins)
         return
+    if result.only_bounded and result.compared is not None:
+        yield result.compared.relation.value
     shown = result.theorem is not None and not result.bounds
     yield "without a bound" if shown else f"bound {up(result.bound, 6)}"
     for f in result.relative:
@@ -87,7 +89,7 @@ def summary_of(result: Result) -> str:
         reason = reason[: _LONGEST_REASON - 1] + "…"
     late = ", out of time" if result.timed_out and result.verdict is Verdict.UNKNOWN else ""
     figures = ", ".join(figures_of(result))
-    return f"{broken}{result.verdict.value}: {figures}{late}\n  {reason}"
+    return f"{broken}{result.word}: {figures}{late}\n  {reason}"
 
 
 def _eps(tolerance: Tolerance) -> Iterator[str]:

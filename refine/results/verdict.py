@@ -326,6 +326,17 @@ class Result:
     def __bool__(self) -> bool:
         return self.exit_code is ExitCode.VERIFIED
 
+    @property
+    def only_bounded(self) -> bool:
+        """Were two models compared, and held to no tolerance: is a bound all that is proved?"""
+        verified = self.verdict is Verdict.VERIFIED
+        return verified and self.compared is not None and not self.tolerance.given
+
+    @property
+    def word(self) -> str:
+        """The answer in a word: the verdict, or `bounded` where there was nothing to verify."""
+        return "bounded" if self.only_bounded else self.verdict.value
+
     def __repr__(self) -> str:
         from refine.results.summary import summary_of
 
