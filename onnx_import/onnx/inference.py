@@ -205,16 +205,22 @@ def empty_outputs(node: Node, inferred: Mapping[str, onnx.TypeProto]) -> Mapping
         sizes = [known_size(dim) for dim in kind.tensor_type.shape.dim]
         if 0 not in sizes or None in sizes:
             return {}
-        held = output_type(kind, tensor, node.describe())
+        held = output_type(kind, tensor, node, {})
         found[tensor] = frozen(np.empty(held.shape, held.dtype.numpy))
     return found
 
 
-def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> TensorType:
+_SELECTING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
+
+
+def output_type(
+    inferred: onnx.TypeProto | None, tensor: str, node: Node, constants: Mapping[str, Array]
+) -> TensorType:
     """A node output's type from what was inferred.
 
     Raises UnsupportedModel, naming the node, if the shape is not fully known or it is no tensor.
     """
+    place = node.describe()
     if inferred is not None and inferred.WhichOneof("value") not in (None, "tensor_type"):
         raise UnsupportedModel(
             f"{place}: its output '{tensor}' is not a tensor; export the model with tensors only"
@@ -224,8 +230,24 @@ def output_type(inferred: onnx.TypeProto | None, tensor: str, place: str) -> Ten
         sizes = [known_size(dim) for dim in inferred.tensor_type.shape.dim]
     if inferred is None or sizes is None or None in sizes:
         raise UnsupportedModel(
-            f"{place}: the shape of its output '{tensor}' is not known before the network runs; "
-            "export the model with fixed shapes"
+            f"{place}: the shape of its output '{tensor}' is not known before the network runs"
+            f"{_why_unknown(node, constants)}"
         )
     dtype = dtype_of(inferred.tensor_type.elem_type, f"output '{tensor}' of {place}")
     return TensorType(dtype, tuple(s for s in sizes if s is not None))
+
+
+def _why_unknown(node: Node, constants: Mapping[str, Array]) -> str:
+    """The end of a sentence: what a shape hangs on, and what to do."""
+    if node.op not in _SELECTING:
+        return "; export the model with fixed shapes"
+    computed = [t for t in node.inputs if t and t not in constants]
+    if not computed:
+        return (
+            ": what it selects of stored numbers is decided by rounding, or by which of two equal "
+            "ones comes first; store what it selects instead"
+        )
+    return (
+        f": how much it selects hangs on the values of '{computed[0]}', which are computed; let "
+        "the model end before this node, with what it reads as outputs (onnx.utils.extract_model)"
+    )

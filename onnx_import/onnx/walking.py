@@ -153,7 +153,7 @@ class Walk:
             return []
         for tensor in node.outputs:
             if tensor:
-                types[tensor] = output_type(inferred.get(tensor), tensor, node.describe())
+                types[tensor] = output_type(inferred.get(tensor), tensor, node, constants)
         node = looking_up(of_whole_numbers(truncating(node, types), types), constants)
         body = decomposed(node, types, constants, self.protos)
         if body is not None:

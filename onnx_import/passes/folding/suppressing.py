@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from onnx_import.graph import Array, Node
 from onnx_import.passes.folding.values import integer
@@ -15,6 +16,9 @@ from onnx_import.passes.folding.values import integer
 _UNIT = Fraction(1, 2**23)  # twice what an operation in float32 errs by, relatively
 _SMALLEST, _LARGEST = Fraction(1, 2**100), Fraction(2**120)  # far from underflow and overflow
 _MOST = 2**11  # boxes of a batch, each of which may be held against each
+
+
+BoolArray = npt.NDArray[np.bool_]
 
 
 class _Doubtful(Exception):
@@ -90,6 +94,100 @@ class _Box:
         return (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
 
 
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Ranges:
+    """Many numbers that a runtime computes in float32, each between two float64 numbers; no numbers
+    at all where they come near underflow or overflow."""
+
+    low: Floats
+    high: Floats
+
+    def _rounded(self) -> _Ranges:
+        size = np.maximum(np.abs(self.low), np.abs(self.high))
+        far = (size != 0) & ~((size > float(_SMALLEST)) & (size < float(_LARGEST)))
+        slack = np.where(far, np.nan, size * float(2 * _UNIT))  # float64's own rounding included
+        return _Ranges(self.low - slack, self.high + slack)
+
+    def __add__(self, other: _Ranges) -> _Ranges:
+        return _Ranges(self.low + other.low, self.high + other.high)._rounded()
+
+    def __sub__(self, other: _Ranges) -> _Ranges:
+        return _Ranges(self.low - other.high, self.high - other.low)._rounded()
+
+    def __mul__(self, other: _Ranges) -> _Ranges:
+        """The product of numbers that are not negative."""
+        return _Ranges(self.low * other.low, self.high * other.high)._rounded()
+
+    def over(self, other: _Ranges) -> _Ranges:
+        """The quotient of numbers that are not negative."""
+        return _Ranges(self.low / other.high, self.high / other.low)._rounded()
+
+    def at(self, which: Sequence[int] | slice) -> _Ranges:
+        return _Ranges(self.low[which], self.high[which])
+
+
+class _Boxes:
+    """All boxes of a batch, of which most pairs overlap by more than a share or by less, whatever
+    is rounded; the others are looked at exactly."""
+
+    def __init__(self, numbers: Array, centred: int, share: _About) -> None:
+        self.numbers, self.centred, self.share = numbers, centred, share
+        a, b, c, d = (_Ranges(v, v) for v in numbers.astype(np.float64).T)
+        if centred:
+            half = [_Ranges(v.low / 2, v.high / 2) for v in (c, d)]
+            self.low, self.high = (a - half[0], b - half[1]), (a + half[0], b + half[1])
+        else:
+            self.low = _extreme(np.minimum, a, c), _extreme(np.minimum, b, d)
+            self.high = _extreme(np.maximum, a, c), _extreme(np.maximum, b, d)
+        with np.errstate(all="ignore"):
+            self.area = (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
+        self.exactly: dict[int, _Box] = {}
+
+    def suppress(self, i: int, kept: Sequence[int]) -> bool:
+        """Does one of the boxes that are kept overlap with box i by more than the share?"""
+        if not kept:
+            return False
+        with np.errstate(all="ignore"):
+            more, doubtful = self._over(i, kept)
+        return bool(np.any(more)) or any(
+            _overlap(self._exact(i), self._exact(j), self.share)
+            for j in np.asarray(kept)[doubtful].tolist()
+        )
+
+    def _over(self, i: int, kept: Sequence[int]) -> tuple[BoolArray, BoolArray]:
+        """Which boxes surely overlap with box i by more than the share, and which perhaps."""
+        sides, apart = [], np.zeros(len(kept), bool)
+        for axis in (0, 1):
+            ours = (self.low[axis].at([i]), self.high[axis].at([i]))
+            theirs = (self.low[axis].at(kept), self.high[axis].at(kept))
+            low = _extreme(np.maximum, ours[0], theirs[0])
+            high = _extreme(np.minimum, ours[1], theirs[1])
+            apart |= high.high <= low.low
+            sides.append(high - low)
+        sure = (sides[0].low > 0) & (sides[1].low > 0)
+        common = sides[0] * sides[1]
+        sizes = self.area.at([i]), self.area.at(kept)
+        together = sizes[0] + sizes[1] - common
+        for v in (common, *sizes, together):
+            sure = sure & (v.low > 0)
+        part, limit = common.over(together), (float(self.share.low), float(self.share.high))
+        more, less = sure & (part.low > limit[1]), sure & (part.high <= limit[0])
+        return more, ~(more | less | apart)
+
+    def _exact(self, i: int) -> _Box:
+        if i not in self.exactly:
+            self.exactly[i] = _box(self.numbers[i], self.centred)
+        return self.exactly[i]
+
+
+def _extreme(f: Callable[[Floats, Floats], Floats], one: _Ranges, other: _Ranges) -> _Ranges:
+    """The lesser, or larger, numbers of two."""
+    return _Ranges(f(one.low, other.low), f(one.high, other.high))
+
+
 def suppressed(node: Node, values: Sequence[Array | None]) -> Array | None:
     """The chosen boxes (n, 3): batch, class, box, in order of falling scores; None where scores
     tie, or rounding may decide. Raises ValueError for inputs that do not fit each other."""
@@ -108,29 +206,27 @@ def suppressed(node: Node, values: Sequence[Array | None]) -> Array | None:
     chosen: list[tuple[int, int, int]] = []
     try:
         for batch in range(batches if limit > 0 else 0):
-            placed = [_box(box, integer(node, "center_point_box", 0)) for box in boxes[batch]]
+            placed = _Boxes(boxes[batch], integer(node, "center_point_box", 0), share)
             for kind in range(classes):
                 own = scores[batch, kind].astype(np.float64)
                 found = [
                     i for i in range(count) if least is None or own[i] > float(least.reshape(()))
                 ]
-                kept = _kept(placed, sorted(found, key=lambda i: -own[i]), own, limit, share)
+                kept = _kept(placed, sorted(found, key=lambda i: -own[i]), own, limit)
                 chosen += [(batch, kind, i) for i in kept]
     except _Doubtful:
         return None
     return np.array(chosen, np.int64).reshape(-1, 3)
 
 
-def _kept(
-    boxes: Sequence[_Box], order: Sequence[int], scores: Array, limit: int, share: _About
-) -> list[int]:
+def _kept(boxes: _Boxes, order: Sequence[int], scores: Array, limit: int) -> list[int]:
     if len({float(scores[i]) for i in order}) < len(order):
         raise _Doubtful  # which of them comes first is not said
     kept: list[int] = []
     for i in order:
         if len(kept) == limit:
             break
-        if not any(_overlap(boxes[i], boxes[j], share) for j in kept):
+        if not boxes.suppress(i, kept):
             kept.append(i)
     return kept
 
