@@ -88,6 +88,16 @@ def quantised(channels_last: int) -> onnx.ModelProto:
                  channels_last=channels_last)  # fmt: skip
 
 
+def between(
+    op: str, shape: tuple[int, ...] = (2, 30), order: str = "q s o t p", /, **attributes: Any
+) -> onnx.ModelProto:
+    """x, quantised, a layer of quantised tensors, and back to float."""
+    kept = {"s": np.float32(0.02), "o": np.uint8(120), "t": np.float32(0.011), "p": np.uint8(100)}
+    quantise = helper.make_node("QuantizeLinear", ["x", "s", "o"], ["q"])
+    back = helper.make_node("DequantizeLinear", ["r", "t", "p"], ["y"])
+    return fused(op, {"x": shape}, kept, order, "r", [quantise], [back], **attributes)
+
+
 def blocks(bits: int, columns: int, zeros: bool) -> onnx.ModelProto:
     """Three rows of weights in blocks of 16."""
     count = -(-columns // 16)
@@ -149,6 +159,9 @@ CASES = {
     ),
     "QLinearConv": quantised(0),
     "QLinearConv with channels last": quantised(1),
+    "QLinearSigmoid": between("QLinearSigmoid"),
+    "QLinearLeakyRelu": between("QLinearLeakyRelu", alpha=0.3),
+    "QLinearConcat": between("QLinearConcat", (2, 30), "t p q s o q t p", axis=1),
     "DynamicQuantizeLSTM": quantised_lstm("forward"),
     "DynamicQuantizeLSTM backwards": quantised_lstm("reverse"),
     "DynamicQuantizeLSTM both ways": quantised_lstm("bidirectional"),
@@ -191,6 +204,37 @@ def test_a_fused_operator_is_what_onnxruntime_computes(name: str, tmp_path: Path
             limit = np.ravel(bounds.errors[tensor])
             assert np.all(np.abs(np.ravel(value).astype(np.float64) - exact) <= limit + 1e-14)
             assert name.startswith(("QLinear", "Dynamic")) or np.all(limit < 1e-2)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize(
+    ("op", "order", "attributes"),
+    [
+        ("QLinearSigmoid", "q s o t p", {}),
+        ("QLinearLeakyRelu", "q s o t p", {"alpha": 0.3}),
+        ("QLinearConcat", "t p q s o", {"axis": 0}),
+    ],
+)
+def test_layers_of_integers_are_the_same_bits_for_each(
+    op: str, order: str, attributes: dict[str, Any], kind: Any, tmp_path: Path
+) -> None:
+    """For every integer there is, of scales that are powers of two (ties) and others."""
+    least = np.iinfo(kind).min
+    quantise = helper.make_node("QuantizeLinear", ["x", "s", "o"], ["q"])
+    back = helper.make_node("DequantizeLinear", ["r", "t", "p"], ["y"])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for s, t in ((2.0**-5, 2.0**-4), (2.0**-3, 2.0**-6), (0.021, 0.0173), (0.011, 0.043)):
+        kept = {"s": np.float32(s), "t": np.float32(t), "o": kind(17), "p": kind(9)}
+        made = fused(op, {"x": (256,)}, kept, order, "r", [quantise], [back], **attributes)
+        onnx.save(made, tmp_path / "m.onnx")
+        x = (np.arange(least, least + 256) - 17).astype(np.float32) * np.float32(s)
+        session = onnxruntime.InferenceSession(
+            made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        (want,) = session.run(None, {"x": x})
+        got = emulate(load(tmp_path / "m.onnx"), {"x": x[None]}, SEQUENTIAL)["y"][0]
+        np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
 
 
 @pytest.mark.parametrize(

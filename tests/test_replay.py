@@ -169,20 +169,20 @@ def test_the_optimised_model_computes_what_onnxruntime_does(net: Path) -> None:
 def test_an_operator_of_onnxruntimes_own_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A Sigmoid between quantised numbers becomes QLinearSigmoid of com.microsoft."""
+    """A Softmax between quantised numbers becomes QLinearSoftmax of com.microsoft."""
     monkeypatch.chdir(tmp_path)
     scalars: dict[str, Any] = {"s": np.float32(0.1), "z": np.uint8(128)}
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "d"),
-        helper.make_node("Sigmoid", ["d"], ["e"], "e"),
+        helper.make_node("Softmax", ["d"], ["e"], "e"),
         helper.make_node("QuantizeLinear", ["e", "s", "z"], ["r"], "r"),
         helper.make_node("DequantizeLinear", ["r", "s", "z"], ["y"], "y"),
     ]
-    small_models.save(tmp_path / "sigmoid.onnx", nodes, {"x": [1, 4]}, {"y": [1, 4]}, scalars)
-    given = ["bound", "sigmoid.onnx", "--input", "-1..1", "--as-optimised", "extended"]
+    small_models.save(tmp_path / "softmax.onnx", nodes, {"x": [1, 4]}, {"y": [1, 4]}, scalars)
+    given = ["bound", "softmax.onnx", "--input", "-1..1", "--as-optimised", "extended"]
     assert run(given) is ExitCode.INPUT_ERROR
-    assert "com.microsoft.QLinearSigmoid" in capsys.readouterr().err
+    assert "com.microsoft.QLinearSoftmax" in capsys.readouterr().err
 
 
 def test_what_has_no_semantics_is_refused_by_every_command(

@@ -2,7 +2,9 @@
 
 What a kernel adds up in one sum is one sum here, too, so that a contract that leaves the order of
 sums open covers the kernel: what is added to a convolution (`Z`) is a channel of its input, with
-weights of 1. Activations are those of ONNX, of what the sum gives.
+weights of 1. Activations are those of ONNX, of what the sum gives. Layers between quantised tensors
+are DequantizeLinear, the layer and QuantizeLinear, which kernels tabulate to the bit; not so
+QLinearAveragePool, which rounds ties away from zero.
 """
 
 from __future__ import annotations
@@ -242,6 +244,40 @@ def _channels_first(op: str) -> Callable[[Body], None]:
     return rewriting
 
 
+def _dequantised(body: Body, position: int) -> str:
+    """The input there, with its scale and zero point behind it, as real numbers."""
+    zero = _given(body, position + 2)
+    parts = [_given(body, position), _given(body, position + 1), *([zero] if zero else [])]
+    return body.add("DequantizeLinear", *parts)
+
+
+def _quantised(body: Body, x: str, position: int, data: int) -> None:
+    """Written with the scale and zero point there, in the type of the input `data`."""
+    kind = body.types[_given(body, data)].dtype.numpy
+    zero = _given(body, position + 1) or body.store(np.zeros((), kind))
+    body.add("QuantizeLinear", x, _given(body, position), zero)
+
+
+def _of_each(op: str, *attributes: str) -> Callable[[Body], None]:
+    """A function of each number; the attributes are passed on."""
+
+    def rewriting(body: Body) -> None:
+        kept = {n: body.node.attributes[n] for n in attributes if n in body.node.attributes}
+        x = body.add(op, _dequantised(body, 0), **kept)  # type: ignore[arg-type]
+        _quantised(body, x, 3, 0)
+
+    return rewriting
+
+
+def _joined(body: Body) -> None:
+    """Concat of tensors, each with its own scale and zero point; those of the result come first."""
+    count, rest = divmod(len(body.node.inputs) - 2, 3)
+    if rest or count < 1:
+        raise body.unsupported("its tensors, scales and zero points are not three each")
+    parts = [_dequantised(body, 2 + 3 * k) for k in range(count)]
+    _quantised(body, body.add("Concat", *parts, axis=body.number("axis", 0)), 0, 2)
+
+
 def _dynamic_matmul(body: Body) -> None:
     """The product that the import itself makes of DynamicQuantizeLinear and MatMulInteger."""
     x, weights, scale = body.node.inputs[:3]
@@ -309,7 +345,10 @@ FUSED: Mapping[str, tuple[Callable[[Body], None], str]] = {
     "Gelu": (_gelu, ""),
     "MatMulNBits": (_blocks_matmul, "K N accuracy_level bits block_size"),
     "NhwcMaxPool": (_channels_first("MaxPool"), f"ceil_mode {_WINDOW}"),
+    "QLinearConcat": (_joined, "axis"),
     "QLinearConv": (_channels_first("QLinearConv"), f"channels_last group {_WINDOW}"),
+    "QLinearLeakyRelu": (_of_each("LeakyRelu", "alpha"), "alpha"),
+    "QLinearSigmoid": (_of_each("Sigmoid"), ""),
     "QuickGelu": (_quick_gelu, "alpha"),
     "SimplifiedLayerNormalization": (
         _normalized("RMSNormalization", skip=False),
