@@ -185,6 +185,30 @@ def test_an_operator_of_onnxruntimes_own_is_refused(
     assert "com.microsoft.QLinearSoftmax" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("contract", "said"), [("ieee-any", "leaves open"), ("sequential", "'sequential' says nothing")]
+)
+def test_layouts_that_are_switched_off_are_said(
+    contract: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = {"w": np.ones((2, 1, 3, 3), np.float32)}
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    shapes: dict[str, dict[str, Any]] = {"i": {"x": [1, 1, 3, 3]}, "o": {"y": [1, 2, 1, 1]}}
+    small_models.save(tmp_path / "conv.onnx", [node], shapes["i"], shapes["o"], weights)
+    given = ["bound", "conv.onnx", "--input", "-1..1", "--contract", contract, "--no-search"]
+    assert run([*given, "--no-conform", "--as-optimised", "extended"]) is ExitCode.VERIFIED
+    assert "NCHWc" not in capsys.readouterr().out
+    assert run([*given, "--no-conform", "--as-optimised", "all"]) is ExitCode.VERIFIED
+    told = " ".join(capsys.readouterr().out.split())
+    assert "(NCHWc)" in told
+    assert said in told
+
+
 def test_what_has_no_semantics_is_refused_by_every_command(
     net: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,8 @@ def answered(
     graph = read_as(
         model, contract, random=claim.draws, allowed=settings.allow, sizes=sizes, pinned=pinned
     )
+    if settings.as_optimised is not None:
+        graph = _said_of(graph, contract, settings)
     domain = question.domain(graph, contract)
     tolerance = question.tolerance(graph)
     spec = None if question.spec is None else _specification(question, question.spec, graph)
@@ -112,7 +114,8 @@ def read_for(
     if settings.as_optimised is not None:
         model = _optimised(model, settings)
     contract = _contract(settings.contract, model, settings)
-    return read_as(model, contract, allowed=settings.allow, sizes=settings.sizes), contract
+    graph = read_as(model, contract, allowed=settings.allow, sizes=settings.sizes)
+    return _said_of(graph, contract, settings), contract
 
 
 def _specification(question: Question, spec: Path | Graph, model: Graph) -> Side:
@@ -188,3 +191,9 @@ def _optimised(model: Path | Graph, settings: Settings) -> Path:
     if isinstance(model, Graph):
         raise ModelError("--as-optimised needs a model that is a file, not a graph")
     return as_optimised(model, settings.as_optimised, settings.allow)
+
+
+def _said_of(graph: Graph, contract: RuntimeContract, settings: Settings) -> Graph:
+    from refine.options.optimised import said_of
+
+    return said_of(graph, contract, settings.as_optimised)

@@ -8,15 +8,18 @@ onnxruntime computes in blocks of channels is the same function, its sums in ano
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
+from encoders.contract.contract import AnyOrder, RuntimeContract
 from gpu_check.common.writing import write_whole
 from gpu_check.runtimes.runtimes import RuntimeUnavailable, save_optimised
 from onnx_import.errors import ModelError
 from onnx_import.files import is_json
+from onnx_import.graph import DType, Graph
 from onnx_import.onnx.foreign import is_known
 from onnx_import.onnx.numeric import with_numeric_outputs
 from onnx_import.onnx.proto import read_proto
@@ -62,6 +65,27 @@ def optimised_into(model: Path, level: str, target: Path, allowed: tuple[Path, .
             "here: use a lower level of --as-optimised, or run with optimisations off"
         )
     return target
+
+
+def said_of(graph: Graph, contract: RuntimeContract, level: str | None) -> Graph:
+    """The optimised graph, with a note on what onnxruntime does at this level that is left out."""
+    convolved = any(
+        node.op == "Conv" and graph.types[node.outputs[0]].dtype is DType.FLOAT32
+        for node in graph.order
+    )
+    if level != "all" or not convolved:
+        return graph
+    opened = isinstance(contract.order, AnyOrder) and not contract.rules
+    covered = (
+        "which this contract leaves open" if opened else
+        f"of which contract '{contract.name}' says nothing: this answer is about the file written"
+    )  # fmt: skip
+    note = (
+        "--as-optimised all: blocks of channels (NCHWc), in which onnxruntime computes "
+        "convolutions where the processor has them, were switched off to write this file; they add "
+        f"up the same terms in another order, {covered}"
+    )
+    return replace(graph, notes=(*graph.notes, note))
 
 
 def _undo_simple_fusions(proto: onnx.ModelProto) -> None:
