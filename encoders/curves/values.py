@@ -53,7 +53,7 @@ def enclosed(formula: Formula, at: FloatArray) -> Interval:
     if np.any(left):
         distinct, place = np.unique(flat[left], return_inverse=True)
         with BALLS.working():
-            found = np.asarray(formula(BALLS, ball_array(distinct)), dtype=object)
+            found = np.broadcast_to(formula(BALLS, ball_array(distinct)), distinct.shape)
             lo[left], hi[left] = lower(found)[place], upper(found)[place]
     return Interval(lo.reshape(at.shape), hi.reshape(at.shape))
 
