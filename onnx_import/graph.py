@@ -123,6 +123,19 @@ _NARROW = frozenset(
     )
 )
 
+_SPELLED: Mapping[str, str] = {
+    "DynamicQuantizeConv": "ConvInteger",
+    "DynamicQuantizeMatMul": "MatMulInteger",
+    "Interpolate": "Resize",
+    "Lookup": "Gather",
+    "MaskedLogSoftmax": "LogSoftmax",
+    "MaskedSoftmax": "Softmax",
+    "Narrow": "Cast",
+    "Truncate": "Cast",
+    "WholeAdd": "Add",
+    "WholeMul": "Mul",
+    "WholeSub": "Sub",
+}
 COMPUTED = tuple(dtype for dtype in DType if dtype not in _NARROW)
 """The types of what is given or computed at run time."""
 
@@ -162,7 +175,12 @@ class Node:
 
     def describe(self) -> str:
         """`node 'conv1' (Conv)`, the way every message names a node."""
-        return f"node '{self.name}' ({self.op})"
+        return f"node '{self.name}' ({self.spelled})"
+
+    @property
+    def spelled(self) -> str:
+        """The operator as ONNX calls it, where graphs here have a name of their own."""
+        return _SPELLED.get(self.op, self.op)
 
 
 class Use(Enum):

@@ -149,3 +149,17 @@ def test_every_call_is_of_an_operator_and_is_tried() -> None:
     calls = set(numpy_library().calls)
     assert calls <= set(operators())
     assert calls - set(CASES) == {"And", "Cast", "Not", "Or"}  # Cast is behind comparisons
+
+
+def test_what_the_reader_names_itself_is_said_as_the_file_has_it(tmp_path: Any) -> None:
+    """A Cast to eight bits has a name of its own in graphs here, and no call in numpy."""
+    text = (
+        '<ir_version: 10, opset_import: ["": 19]> net (float[3] x) => (float[3] y) '
+        "{ h = Mul(x, x)  q = Cast <to = 17> (h)  y = Cast <to = 1> (q) }"
+    )
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "narrow.onnx")
+    graph = load(tmp_path / "narrow.onnx")
+    machine = LibraryMachine(graph, LibraryKernels(graph, numpy_library()))
+    with pytest.raises(RuntimeUnavailable, match="has no Cast to floating-point types of at most"):
+        machine.tensors([{"x": np.ones(3, np.float32)}])
+    assert all("(Narrow)" not in node.describe() for node in graph.order)

@@ -15,6 +15,7 @@ from gpu_check.emulator.emulator import emulate_step
 from gpu_check.runtimes.library_kernels import Library
 from gpu_check.runtimes.runtimes import RuntimeUnavailable
 from onnx_import.graph import Array, Graph
+from onnx_import.onnx.reader import MADE
 
 Tensors = Mapping[str, Any]
 _COUNTING = replace(SEQUENTIAL, compute_format=BINARY64)
@@ -53,7 +54,9 @@ def _step(library: Library, step: Step, values: Tensors) -> Any:
         return _moved(library, step, values)
     call = library.calls.get(step.node.op)
     if call is None:
-        raise RuntimeUnavailable(f"{library.title} has no {step.node.op} here")
+        raise RuntimeUnavailable(
+            f"{library.title} has no {MADE.get(step.node.op, step.node.op)} here"
+        )
     constants = step.constants
     arguments = [
         None if not t else values[t] if t in values else library.takes(constants[t])

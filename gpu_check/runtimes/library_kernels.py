@@ -30,6 +30,7 @@ from gpu_check.runtimes.array_calls import (
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
 from onnx_import.graph import Array, Graph, Node
+from onnx_import.onnx.reader import MADE
 
 _PLAIN = LibraryOptions()
 Tensors: TypeAlias = Mapping[str, Any]
@@ -85,7 +86,9 @@ class LibraryKernels:
     def kernel(self, node: Node, constants: Mapping[str, Array]) -> Run:
         call = self.library.calls.get(node.op)
         if call is None:
-            raise RuntimeUnavailable(f"{self.library.title} has no {node.op} here")
+            raise RuntimeUnavailable(
+                f"{self.library.title} has no {MADE.get(node.op, node.op)} here"
+            )
         site = step_of(self.graph, node).holding(constants).site
 
         def run(inputs: Mapping[str, Array]) -> Array:

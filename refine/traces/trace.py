@@ -132,7 +132,7 @@ def lines_of(
         for tensor in node.outputs:
             if tensor and tensor in shown:
                 array = np.asarray(shown[tensor]).reshape(graph.types[tensor].shape)
-                yield line_of(array, tensor, run=run, node=node.name, op=node.op, keep=keep)
+                yield line_of(array, tensor, run=run, node=node.name, op=node.spelled, keep=keep)
 
 
 def digest_of(path: Path) -> str:
