@@ -276,6 +276,11 @@ class Operator:
     flat positions (rows, n) of these, and whether their means are taken away first: it takes a
     `Leaning` range as one. `compared` says what truth values say of two operands, `mirrors` that
     a result has the magnitude of the first input.
+    `shares(site)` are the flat positions (rows, n) of the result of which each row has a sum of 1
+    over the reals, and no negative number; None where there are none. Of the operator that gives
+    them, a run errs by its own rounding alone of what is so of the run's scores, its first input.
+    `mixes(site)` says that rows of the first input, along the last axis, are weights of what the
+    second holds: it takes a `Mixing` range as such.
     """
 
     name: str
@@ -324,6 +329,8 @@ class Operator:
     normalizes: Callable[[Site], tuple[npt.NDArray[np.intp], bool]] | None = None
     compared: Compared | None = None
     mirrors: bool = False
+    shares: Callable[[Site], npt.NDArray[np.intp] | None] | None = None
+    mixes: Callable[[Site], bool] = field(default=lambda site: False)
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

@@ -50,7 +50,12 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.relaxations.low_rank import multiply_adds
-from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.normal_rows import (
+    normalized_differences,
+    normalized_limit,
+    normalized_values,
+)
+from encoders.relaxations.row_maps import row_charge, row_differences, row_values
 from encoders.relaxations.rows import Rows, columns
 from encoders.rounding.rounding_bounds import (
     conversion_error,
@@ -226,13 +231,17 @@ def normalizing_operator(
         found = whole(site, x, ranges[0])
         middle, _ = midpoint_radius(x)
         at_middle = normalized(point(middle), epsilon(site), centred=layout.centred).z
-        inner = row_values(
+        slopes = jacobian(found, layout.centred)
+        inner = row_values(rows, rows, x=x, range_=found.z, at_middle=at_middle, jacobian=slopes)
+        (_, apart), (_, spread) = midpoint_radius(x), midpoint_radius(found.z)
+        inner = normalized_values(
             rows,
-            rows,
-            x=x,
-            range_=found.z,
-            at_middle=at_middle,
-            jacobian=jacobian(found, layout.centred),
+            x,
+            deviation=found.deviation.magnitude,
+            sigma=found.sigma,
+            centred=layout.centred,
+            mapped=inner,
+            charge=np.minimum(row_charge(slopes, apart), spread),
         )
         return scaled_values(inner, *parameters(site))
 
@@ -249,7 +258,17 @@ def normalizing_operator(
             read, between = (whole(site, rows.of_interval(x), x) for x in (ranges[0], means))
             other = secants(read, between, found, layout.centred)
             slopes = closer(slopes, other, given.bound)
+        length = normalized_limit(given, found.sigma.lo, rows.length)
+        limit = limit.and_also(length.on(limit.shape))
         inner = row_differences(rows, rows, slopes, given, limit)
+        inner = normalized_differences(
+            rows,
+            given,
+            limit=length,
+            centred=layout.centred,
+            mapped=inner,
+            charge=np.minimum(row_charge(slopes, given.bound), limit.bound),
+        )
         return scaled_differences(inner, parameters(site)[0])
 
     def rounding(

@@ -11,6 +11,7 @@ from encoders.lemmas.terms import (
     every,
     number,
     rounding,
+    smaller,
     value,
     values,
     within,
@@ -173,6 +174,35 @@ ROUNDED_THRICE = Lemma(
     rests_on=("rounding-model",),
 )
 
+_to, _to_hat, _inner = value("s", "σ"), value("s_hat", "σ̂"), value("i", "u·û/n")
+_apart_z, _square, _length = value("N", "‖ẑ − z‖"), value("q", "‖û − u‖²/n"), value("n")
+_long = number("Y")
+NORMALIZED_ROW = Lemma(
+    "normalized-row",
+    "Rows z = u/σ and ẑ = û/σ̂, σ = ‖u‖/√n and σ̂ = ‖û‖/√n at least l: their distance is at most e/l "
+    "if that of u and û is at most e, whatever n is, and twice what either is long at most.",
+    "‖u/|u| − û/|û|‖² = (‖u − û‖² − (|u| − |û|)²)/(|u|·|û|)",
+    hypotheses=(_bottom > 0,),
+    assumed=(
+        every(_to >= _bottom, _to_hat >= _bottom, _apart_z >= 0, _length > 0),
+        equal(_square, _to * _to + _to_hat * _to_hat - 2 * _inner),
+        equal(_apart_z * _apart_z * (_to * _to_hat), _length * (2 * (_to * _to_hat) - 2 * _inner)),
+        _length * _square <= _e * _e,
+        _apart_z <= 2 * _long,
+    ),
+    error=_apart_z,
+    radius=smaller(_e / _bottom, 2 * _long),
+    by_way_of=(
+        2 * (_to * _to_hat) <= _to * _to + _to_hat * _to_hat,
+        _length * (2 * (_to * _to_hat) - 2 * _inner) <= _length * _square,
+        _apart_z * _apart_z * (_to * _to_hat) <= _e * _e,
+        _bottom * _bottom <= _to * _to_hat,
+        _apart_z * _apart_z * (_bottom * _bottom) <= _apart_z * _apart_z * (_to * _to_hat),
+        _apart_z * _bottom * (_apart_z * _bottom) <= _e * _e,
+        _apart_z * _bottom <= _e,
+    ),
+)
+
 _limit = number("limit")
 KNOWN_OPERAND = Lemma(
     "known-operand",
@@ -193,5 +223,6 @@ LEMMAS = (
     FOLDED_SCALE,
     FOLDED,
     ROUNDED_THRICE,
+    NORMALIZED_ROW,
     KNOWN_OPERAND,
 )

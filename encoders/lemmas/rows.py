@@ -189,6 +189,63 @@ ROOT_OF_POWERS = Lemma(
     ),
 )
 
+_cov, _of_moves, _of_weighed = value("C"), value("A_d", "Σq·δ²"), value("B_w", "Σq·w²")
+_reach = number("R")
+MIXTURE_MOVES = Lemma(
+    "mixture-moves",
+    "Σp̂·w − Σp·w of probabilities p and p̂ whose scores are off by at most e: at most e·R if no "
+    "|w| exceeds R. It is the covariance of δ and w under probabilities somewhere between.",
+    "mean value theorem, ∂p_j/∂s_k = p_j·(δ_jk − p_k); Cauchy-Schwarz inequality",
+    hypotheses=(),
+    assumed=(
+        every(_of_moves >= 0, _of_weighed >= 0),
+        _cov * _cov <= _of_moves * _of_weighed,
+        _of_moves <= _e * _e,
+        _of_weighed <= _reach * _reach,
+    ),
+    error=_cov,
+    radius=_e * _reach,
+    by_way_of=(
+        _of_moves * _of_weighed <= _e * _e * _of_weighed,
+        _e * _e * _of_weighed <= _e * _e * (_reach * _reach),
+        _cov * _cov <= _e * _reach * (_e * _reach),
+    ),
+)
+
+_off, _total, _middle = value("off"), value("P_hat", "Σp̂"), value("m")
+_T, _M = bound("T"), number("M")
+SHIFTED_MIXTURE = Lemma(
+    "shifted-mixture",
+    "Σp̂·v̂ − Σp·v, where Σp = 1: what Σp̂·(v̂ − m) − Σp·(v − m) is, and (Σp̂ − 1)·m.",
+    OWN,
+    hypotheses=(),
+    assumed=(within(_off, _e), within(_total - 1, _T), within(_middle, _M)),
+    error=_off + (_total - 1) * _middle,
+    radius=_e + _T * _M,
+    by_way_of=(within((_total - 1) * _middle, _T * _M),),
+)
+
+_along, _functional, _of_row = value("f", "c·δ"), value("c", "‖c‖"), value("r", "‖δ‖")
+_size = number("C")
+ALONG_ROW = Lemma(
+    "along-row",
+    "A functional c of a row that moves by δ moves by at most ‖c‖·‖δ‖.",
+    "Cauchy-Schwarz inequality",
+    hypotheses=(),
+    assumed=(
+        every(_functional >= 0, _of_row >= 0),
+        _along * _along <= _functional * _of_row * (_functional * _of_row),
+        _functional <= _size,
+        _of_row <= _e,
+    ),
+    error=_along,
+    radius=_size * _e,
+    by_way_of=(
+        _functional * _of_row <= _size * _e,
+        within(_along, _functional * _of_row),
+    ),
+)
+
 LEMMAS = (
     SAME_RANGE,
     MEAN_VALUE,
@@ -198,4 +255,7 @@ LEMMAS = (
     P_NORM,
     ROOT_OF_POWERS,
     PROBABILITY,
+    MIXTURE_MOVES,
+    SHIFTED_MIXTURE,
+    ALONG_ROW,
 )

@@ -57,8 +57,8 @@ class Bilinear:
 def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | None) -> ValueMap:
     """Values through b; `range_` where it is known better than by the planes."""
     x, y = ranges
-    (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
-    if not _finite(mx, rx, my, ry):
+    (mx, _), (my, ry) = midpoint_radius(x), midpoint_radius(y)
+    if not is_bounded(x, y):
         return ValueMap(range_of_cases(b.shape, ()) if range_ is None else range_, _unbounded(2))
     off_x, off_y = (apply(FROM_MIDDLE, X=range_of(v), m=m) for v, m in ((x, mx), (y, my)))
     remainder = off_x.carried(b.on_x(off_y.bound), off_y)
@@ -80,23 +80,38 @@ def bilinear_differences(
     b: Bilinear, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:
     """Differences through b, given |d_x| and |d_y| in `errors`."""
-    of_x, of_y = (e.bound for e in errors)
-    x, y = (hull_of(r, e.times(0.5)) for r, e in zip(ranges, errors, strict=True))
-    (mx, rx), (my, ry) = midpoint_radius(x), midpoint_radius(y)
-    if not _finite(mx, rx, my, ry, of_x, of_y):
+    parts = bilinear_parts(b, ranges, errors)
+    if parts is None:
         nothing = nothing_known(b.shape)
         return DifferenceMap(nothing, lambda c: Moved((None, None), nothing.weighed(c)))
-    parts = (b.on_x(my), b.on_y(mx))
-    plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
-    off_x, off_y = (apply(FROM_MIDDLE, X=v, m=m) for v, m in ((x, mx), (y, my)))
-    remainder = errors[0].carried(b.on_x(off_y.bound), off_y)
-    remainder = remainder + errors[1].carried(b.on_y(off_x.bound), off_x)
+    plain, remainder = parts
 
     def backward(c: FloatArray) -> Moved:
         pulled = plain.backward(c)
         return Moved(pulled.coefficients, carried_back((pulled.cost, remainder.weighed(c))))
 
     return DifferenceMap(plain.radius + remainder, backward)
+
+
+def bilinear_parts(
+    b: Bilinear, ranges: Sequence[Interval], errors: Sequence[Radius]
+) -> tuple[DifferenceMap, Radius] | None:
+    """Differences through b are those of its linear part at the middles, up to a radius; None where
+    ranges or errors are not bounded."""
+    x, y = (hull_of(r, e.times(0.5)) for r, e in zip(ranges, errors, strict=True))
+    (mx, _), (my, _) = midpoint_radius(x), midpoint_radius(y)
+    if not (is_bounded(x, y) and _finite(*(e.bound for e in errors))):
+        return None
+    parts = (b.on_x(my), b.on_y(mx))
+    plain = affine_differences(AffineMap(parts, np.zeros(b.shape), np.zeros(b.shape)), errors)
+    off_x, off_y = (apply(FROM_MIDDLE, X=v, m=m) for v, m in ((x, mx), (y, my)))
+    remainder = errors[0].carried(b.on_x(off_y.bound), off_y)
+    return plain, remainder + errors[1].carried(b.on_y(off_x.bound), off_x)
+
+
+def is_bounded(x: Interval, y: Interval) -> bool:
+    """Are all middles and radii of both numbers?"""
+    return _finite(*midpoint_radius(x), *midpoint_radius(y))
 
 
 def _finite(*arrays: FloatArray) -> bool:

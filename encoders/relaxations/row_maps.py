@@ -144,6 +144,12 @@ def row_differences(
     return DifferenceMap(outside.to_radius(moved), carry)
 
 
+def row_charge(jacobian: Jacobian, magnitude: FloatArray) -> FloatArray:
+    """About what a functional's element costs, (rows, outputs), of rows that vary, or are off, by
+    so much: what is left beside the linear part."""
+    return _linear(jacobian).remainder(magnitude)
+
+
 def row_values(
     inside: Rows,
     outside: Rows,

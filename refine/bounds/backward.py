@@ -33,6 +33,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.leaning import Lean
 from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
+from encoders.relaxations.mixtures import Mixing
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
@@ -51,7 +52,8 @@ class Maps:
     tensors whose errors are those of the only execution: no functional is carried on from there.
     `together` is what bounds a node's differences by those of nodes before it
     (refine/bounds/local/roots.py), `ellipsoids` how large the errors of what a node reads can be at
-    once, and `leans` how far rows that it normalises lean in a direction.
+    once, and `leans` how far rows that it normalises lean in a direction. `mixes` are what weights
+    that a node mixes with, probabilities, are off by: their sums, and their scores.
     """
 
     program: Program
@@ -68,6 +70,7 @@ class Maps:
     together: dict[str, Radius] = field(default_factory=dict)
     ellipsoids: dict[str, Ellipsoid] = field(default_factory=dict)
     leans: dict[str, Lean] = field(default_factory=dict)
+    mixes: dict[str, tuple[Radius, Radius]] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -79,6 +82,10 @@ class Maps:
         ranges: list[Interval] = [self.values[t] for t in step.reads]
         if step.name in self.leans:
             ranges[0] = self.leans[step.name].of(ranges[0])
+        if step.name in self.mixes:
+            off, scores = self.mixes[step.name]
+            held = self.values[step.reads[0]]
+            ranges[0] = Mixing(held.lo, held.hi, off, scores, held)
         return ranges
 
     def err_by(self, tensor: str, radius: Radius) -> None:

@@ -34,6 +34,7 @@ from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
+from refine.bounds.local.mixing import mixing
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
@@ -267,6 +268,9 @@ class _Pass:
             found = lean(maps, step, self.tick, None if final else self.deepest, most)
             if found is not None:
                 maps.leans[step.name] = found
+        weights = mixing(maps, step)
+        if weights is not None:
+            maps.mixes[step.name] = weights
         bound_values(maps, step)
         if self.known is not None and output in self.known.values:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])

@@ -178,6 +178,13 @@ def normalized(d: Draw) -> World:
     return {"z": left[0] / size, "n": n, "M": d.choice([Q(3, 2), Q(2)])}, Q(0)
 
 
+def mixture(d: Draw) -> World:
+    share, a, v = Q(d.randint(0, 8), 8), d.real(), d.real()
+    numbers = {"A": (1 - share) * a, "P": 1 - share, "q": share, "v": v}
+    lo, hi = sorted((a, v))
+    return {**numbers, "X": lo, "X_hi": hi + d.choice([Q(0), Q(1)])}, Q(0)
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "either-range": either,
     "monotone-range": monotone,
@@ -206,6 +213,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "probability-range": probability,
     "log-probability-range": log_probability,
     "normalized-range": normalized,
+    "mixture-range": mixture,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction as Q
-from math import floor, isqrt
+from math import ceil, floor, isqrt
 
 import pytest
 from test_exponential_worlds import between
@@ -97,6 +97,19 @@ def known_operand(d: Draw) -> World:
     return {"z": z, "fl": fl, "f": f, "limit": Q(8), "e": half_ulp(abs(z))}, fl - z
 
 
+def normalized_row(d: Draw) -> World:
+    """Rows at an angle whose chord is rational: of cosine 1 − c²/2, c its chord."""
+    s, there = abs(d.real()) + Q(1, 8), abs(d.real()) + Q(1, 8)
+    chord = d.choice([Q(0), Q(6, 5), Q(8, 5), Q(2)])
+    root = d.choice([1, 2])
+    inner = s * there * (1 - chord * chord / 2)
+    square = s * s + there * there - 2 * inner
+    e = Q(isqrt(ceil(root * root * square * 2**20)) + 1, 2**10)
+    low = min(s, there) - d.choice([Q(0), Q(0), min(s, there)])
+    numbers = {"s": s, "s_hat": there, "i": inner, "N": root * chord, "q": square, "e": e}
+    return {**numbers, "n": Q(root * root), "low": low, "Y": Q(root)}, root * chord
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "roots-apart": roots_apart,
     "reciprocal-root": reciprocal,
@@ -105,6 +118,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "folded-scale": folded_scale,
     "folded": folded,
     "rounded-thrice": rounded_thrice,
+    "normalized-row": normalized_row,
     "known-operand": known_operand,
 }
 

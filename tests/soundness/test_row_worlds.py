@@ -147,6 +147,34 @@ def probability(d: Draw) -> World:
     return {**numbers, "lo": lo, "hi": hi}, y_hat - y
 
 
+def mixture(d: Draw) -> World:
+    """Two scores under two probabilities."""
+    q, delta, w = Q(d.randint(0, 8), 8), (d.real(1), d.real(1)), (d.real(), d.real())
+
+    def mean(x: Q, y: Q) -> Q:
+        return q * x + (1 - q) * y
+
+    products = mean(*(a * b for a, b in zip(delta, w, strict=True)))
+    error = products - mean(*delta) * mean(*w)
+    numbers = {"C": error, "A_d": mean(*(v * v for v in delta)), "B_w": mean(*(v * v for v in w))}
+    return {**numbers, "e": max(map(abs, delta)), "R": d.beyond(max(map(abs, w)))}, error
+
+
+def shifted_mixture(d: Draw) -> World:
+    off, total, m = d.real(1), 1 + d.real(1), d.real()
+    numbers = {"off": off, "P_hat": total, "m": m, "e": d.beyond(off)}
+    return {**numbers, "T": d.beyond(total - 1), "M": d.beyond(m)}, off + (total - 1) * m
+
+
+def along_row(d: Draw) -> World:
+    """Rows of two numbers whose norms are rational."""
+    a, b = d.choice([(3, 4), (4, 3), (0, 5), (5, 0)]), d.choice([(3, 4), (-4, 3), (5, 0)])
+    s, t = abs(d.real()), abs(d.real())
+    error = s * t * (a[0] * b[0] + a[1] * b[1])
+    numbers = {"f": error, "c": 5 * s, "r": 5 * t}
+    return {**numbers, "C": d.beyond(5 * s), "e": d.beyond(5 * t)}, error
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "step-follows": step,
     "pieces": pieces,
@@ -161,6 +189,9 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "p-norm-moves": p_norm,
     "root-of-powers": root_of_powers,
     "probability-moves": probability,
+    "mixture-moves": mixture,
+    "shifted-mixture": shifted_mixture,
+    "along-row": along_row,
 }
 
 

@@ -48,4 +48,26 @@ NORMALIZED_RANGE = range_lemma(
     ),
 )
 
-LEMMAS = (PROBABILITY, LOG_PROBABILITY, NORMALIZED_RANGE)
+_so_far, _weight, _share, _v = values("A P q v")
+MIXTURE_RANGE = range_lemma(
+    "mixture-range",
+    "A mean of numbers of [lo, hi], with weights ≥ 0 that add up to 1, lies there too: the step "
+    "that adds the last one to a part of weight P, which lies in [P·lo, P·hi].",
+    "algebra",
+    assumed=(
+        every(_weight * _lo <= _so_far, _so_far <= _weight * _hi, _lo <= _v, _v <= _hi),
+        every(_weight >= 0, _share >= 0),
+        equal(_weight + _share, 1),
+    ),
+    of=_so_far + _share * _v,
+    low=_lo,
+    high=_hi,
+    by_way_of=(
+        _share * _lo <= _share * _v,
+        _share * _v <= _share * _hi,
+        equal(_weight * _lo + _share * _lo, (_weight + _share) * _lo),
+        equal(_weight * _hi + _share * _hi, (_weight + _share) * _hi),
+    ),
+)
+
+LEMMAS = (PROBABILITY, LOG_PROBABILITY, NORMALIZED_RANGE, MIXTURE_RANGE)

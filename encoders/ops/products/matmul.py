@@ -32,6 +32,7 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_map, affine_values
 from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
+from encoders.relaxations.mixtures import Mixing, mixed_differences, mixed_values
 from encoders.relaxations.narrowing import product_constants
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
@@ -72,6 +73,11 @@ def _bilinear(site: Site) -> Bilinear:
     )
 
 
+def _mixes(site: Site) -> bool:
+    shapes = [site.type_of(0).shape, site.type_of(1).shape]
+    return len(site.variable) == 2 and all(len(shape) > 1 for shape in shapes)
+
+
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
     a, b = as_matrices(inputs)
     return (as_output(field.matmul(a, b), site),)
@@ -87,12 +93,16 @@ def runtime(
 
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if len(site.variable) == 2:
+        if isinstance(ranges[0], Mixing):
+            return mixed_values(_bilinear(site), ranges[0], ranges[1])
         return bilinear_values(_bilinear(site), ranges, None)
     return affine_values(_affine(site), ranges)
 
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
     if len(site.variable) == 2:
+        if isinstance(ranges[0], Mixing):
+            return mixed_differences(_bilinear(site), ranges[0], ranges[1], errors)
         return bilinear_differences(_bilinear(site), ranges, errors)
     return affine_differences(_affine(site), errors)
 
@@ -161,6 +171,7 @@ OPERATORS = (
         affine=True,
         narrowed=product_constants,
         factors=(0, 1),
+        mixes=_mixes,
         affine_where=lambda site: len(site.variable) < 2,
         rowwise=lambda site: site.variable == (0,) and len(site.type_of(1).shape) == 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],

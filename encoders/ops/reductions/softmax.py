@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import reduce
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, between, moved, sum_of_terms
@@ -46,7 +47,7 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.domains import DEFINED_WHERE_FINITE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import PROBABILITY
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, point
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -56,8 +57,9 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.relaxations.low_rank import multiply_adds
-from encoders.relaxations.row_maps import row_differences, row_values
+from encoders.relaxations.row_maps import row_charge, row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
+from encoders.relaxations.shares import share_differences, share_values
 from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.rounding.signs import of_exponentials
 
@@ -182,8 +184,19 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     read = kept.fill_interval(x)
     range_ = softmax_range(read, kept.mask)
     at_centre = softmax_range(point(_middle(read)), kept.mask)
-    return row_values(
-        rows, rows, x=x, range_=range_, at_middle=at_centre, jacobian=softmax_jacobian(range_)
+    slopes = softmax_jacobian(range_)
+    mapped = row_values(rows, rows, x=x, range_=range_, at_middle=at_centre, jacobian=slopes)
+    if np.any(kept.dead):
+        return mapped
+    _, reach = midpoint_radius(read)
+    return share_values(
+        rows,
+        kept.mask,
+        read,
+        range_=range_,
+        at_middle=at_centre,
+        jacobian=mapped,
+        charge=row_charge(slopes, reach),
     )
 
 
@@ -224,7 +237,11 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
         lo=hull.lo,
         hi=hull.hi,
     )
-    return row_differences(rows, rows, softmax_jacobian(hull), given, limit)
+    slopes = softmax_jacobian(hull)
+    mapped = row_differences(rows, rows, slopes, given, limit)
+    if np.any(kept.dead):
+        return mapped
+    return share_differences(rows, kept.mask, given, mapped, row_charge(slopes, given.bound))
 
 
 def log_differences(
@@ -303,6 +320,14 @@ def _finished(
     return RoundingBound(bound.radius, (*found.preconditions, *bound.preconditions), LEMMAS)
 
 
+def shares(site: Site) -> npt.NDArray[np.intp] | None:
+    """Where its probabilities lie, row by row; none where a row keeps no score."""
+    if np.any(_kept(site).dead):
+        return None
+    flat = np.arange(site.outputs[0].size).reshape(1, *site.outputs[0].shape)
+    return np.asarray(_rows(site).split(flat)[0])
+
+
 def gradient(r: Reverse) -> Carried:
     y = r.output
     return {0: y * (r.up - (r.up * y).summed(_normalized(r.site)))}
@@ -333,6 +358,7 @@ _PLAIN = Operator(
     work=lambda site: multiply_adds(_rows(site).count, _rows(site).length, MOST_ENTRIES),
     functions=(EXP,),
     keeps=of_exponentials,
+    shares=shares,
     gradient=Gradient(rule=gradient),
 ).reading("axis")
 _LOG = Operator(

@@ -1,0 +1,164 @@
+"""Attention and normalised rows: functionals over wide and narrow ranges against numpy and
+onnxruntime, which share nothing with the relaxations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper
+from small_models import save
+
+from encoders.contract.presets import IEEE_ANY
+from encoders.numbers.enclosure import Interval
+from onnx_import import load
+from refine.bounds.backward import pull_back
+from refine.bounds.network import InputBox, NetworkBounds, network_bounds
+
+Array = npt.NDArray[np.float64]
+TOKENS, WIDTH = 3, 4
+
+
+def softmax(s: Array) -> Array:
+    e = np.exp(s - s.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def attention(x: Array, w: dict[str, Array], mask: Array | None) -> dict[str, Array]:
+    q, k, v = (x @ w[n] for n in ("wq", "wk", "wv"))
+    s = q @ np.swapaxes(k, -1, -2)
+    p = softmax(s if mask is None else np.where(mask, s, -np.inf))
+    a = p @ v
+    r = x + a
+    c = r - r.mean(axis=-1, keepdims=True)
+    z = c / np.sqrt((c * c).mean(axis=-1, keepdims=True) + float(np.float32(1e-5)))
+    return {"p": p, "a": a, "r": r, "z": z * w["g"]}
+
+
+def nodes(mask: bool, turned: bool) -> list[onnx.NodeProto]:
+    """`turned`: probabilities pass two moves of data before they weigh anything."""
+    made = [helper.make_node("MatMul", ["x", n], [n[1]]) for n in ("wq", "wk", "wv")]
+    made.append(helper.make_node("Transpose", ["k"], ["t"], perm=[0, 2, 1]))
+    made.append(helper.make_node("MatMul", ["q", "t"], ["s"]))
+    scores = "s"
+    if mask:
+        made.append(helper.make_node("Add", ["s", "mask"], ["sm"]))
+        scores = "sm"
+    made.append(helper.make_node("Softmax", [scores], ["p"], axis=-1))
+    weights = "p"
+    if turned:
+        made.append(helper.make_node("Unsqueeze", ["p", "front"], ["p1"]))
+        made.append(helper.make_node("Squeeze", ["p1", "front"], ["p2"]))
+        weights = "p2"
+    made.append(helper.make_node("MatMul", [weights, "v"], ["a"], name="mix"))
+    made.append(helper.make_node("Add", ["x", "a"], ["r"]))
+    made.append(helper.make_node("LayerNormalization", ["r", "g"], ["z"], name="n"))
+    return made
+
+
+def sizes(seed: int) -> tuple[float, float]:
+    return ((0.0, 1.0), (0.01, 1.0), (0.3, 1.0), (2.0, 1.5), (0.3, 4.0))[seed % 5]
+
+
+def checked(tmp_path: Path, seed: int) -> tuple[NetworkBounds, dict[str, Array]]:
+    rng = np.random.default_rng(seed)
+    radius, steep = sizes(seed)
+    w = {n: steep * rng.uniform(-1, 1, (WIDTH, WIDTH)) for n in ("wq", "wk", "wv")}
+    w["wv"] = w["wv"] + rng.choice([0.0, 3.0])
+    w["g"] = rng.uniform(-2, 2, WIDTH)
+    stored = {n: v.astype(np.float32) for n, v in w.items()}
+    exact = {n: v.astype(np.float64) for n, v in stored.items()}
+    masked, mask = seed % 3 == 1, np.tril(np.ones((TOKENS, TOKENS)))
+    stored["front"] = np.zeros(1, np.int64)
+    if masked:
+        stored["mask"] = np.where(mask > 0, 0.0, -np.inf).astype(np.float32)[None]
+    shape = [1, TOKENS, WIDTH]
+    outputs = {t: [1, TOKENS, TOKENS if t == "p" else WIDTH] for t in ("p", "a", "r", "z")}
+    made = nodes(masked, turned=seed % 2 == 1)
+    path = save(tmp_path / "m.onnx", made, {"x": shape}, outputs, stored, opset=18)
+    graph = load(path)
+    middle = rng.uniform(-1, 1, shape).astype(np.float32).astype(np.float64)
+    low, high = (np.float64((middle + r).astype(np.float32)) for r in (-radius, radius))
+    box = InputBox({"x": Interval(low, high)}, {"x": np.zeros(shape)})
+    bounds = network_bounds(graph, box, IEEE_ANY)
+    t = np.concatenate(
+        [rng.choice([-1.0, 1.0], (400, *shape[1:])), rng.uniform(-1, 1, (400, *shape[1:]))]
+    )
+    x = np.clip((middle + radius * t).astype(np.float32), low[0], high[0]).astype(np.float64)
+    real = attention(x, exact, mask if masked else None)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(path), options)
+    names = [o.name for o in session.get_outputs()]
+    for one, at in zip(x[:100], range(100), strict=True):
+        run = session.run(names, {"x": one[None].astype(np.float32)})
+        for name, found in zip(names, run, strict=True):
+            off = np.abs(found[0].astype(np.float64) - real[name][at])
+            assert np.all(off <= bounds.errors[name][0] + 1e-13)
+    return bounds, {"x": x, **real}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_attention_stays_within_ranges_functionals_and_errors(tmp_path: Path, seed: int) -> None:
+    bounds, real = checked(tmp_path, seed)
+    maps, rng = bounds.maps, np.random.default_rng(seed)
+    assert set(maps.mixes) == {"mix"}
+    for name in ("p", "a", "r", "z"):
+        range_ = maps.values[name]
+        assert np.all(range_.lo <= real[name].min(axis=0) + 1e-12)
+        assert np.all(range_.hi >= real[name].max(axis=0) - 1e-12)
+        c = rng.uniform(-1, 1, (20, *range_.lo.shape)) * rng.choice([0, 1], (20, *range_.lo.shape))
+        c[0] = 1.0
+        upper = pull_back(maps, {name: c}, {}).upper
+        found = np.max(np.einsum("kabc,nbc->kn", c, real[name]), axis=1)
+        assert np.all(found <= upper + 1e-11)
+    values = maps.values["v"]
+    assert np.all(maps.values["a"].hi <= values.hi.max(axis=-2, keepdims=True) + 1e-12)
+    assert np.all(maps.values["a"].lo >= values.lo.min(axis=-2, keepdims=True) - 1e-12)
+
+
+def test_a_mixture_of_far_values_costs_no_more_than_of_near_ones(tmp_path: Path) -> None:
+    """Σp = 1: what all rows of v have in common is not multiplied by what p is off by."""
+    found = []
+    for far in (0.0, 1000.0):
+        rng = np.random.default_rng(1)
+        stored = {n: rng.uniform(-1, 1, (4, 4)).astype(np.float32) for n in ("wq", "wk", "wv")}
+        stored |= {"g": np.ones(4, np.float32), "far": np.full(4, far, np.float32)}
+        made = nodes(mask=False, turned=False)[:-3]
+        made += [helper.make_node("Add", ["v", "far"], ["vf"])]
+        made += [helper.make_node("MatMul", ["p", "vf"], ["a"])]
+        path = save(tmp_path / "m.onnx", made, {"x": [1, 3, 4]}, {"a": [1, 3, 4]}, stored, opset=18)
+        x = np.full((1, 3, 4), 1.0)
+        box = InputBox({"x": Interval(-x, x)}, {"x": 0 * x})
+        range_ = network_bounds(load(path), box, IEEE_ANY).maps.values["a"]
+        found.append(float(np.max(range_.hi - range_.lo)))
+    assert found[1] < 1.01 * found[0]
+
+
+def test_rows_that_do_not_add_up_to_one_are_no_weights(tmp_path: Path) -> None:
+    """Probabilities along another axis than the one that is summed over, or cut."""
+    for axis, cut in ((1, False), (2, True)):
+        made = [helper.make_node("Softmax", ["x"], ["p"], axis=axis)]
+        weights, inner = "p", 3
+        if cut:
+            made.append(helper.make_node("Slice", ["p", "from", "to", "along"], ["c"]))
+            weights, inner = "c", 2
+        made.append(helper.make_node("MatMul", [weights, "y"], ["a"], name="mix"))
+        stored = {"from": np.array([0]), "to": np.array([2]), "along": np.array([2])}
+        path = save(
+            tmp_path / "m.onnx",
+            made,
+            {"x": [1, 3, 3], "y": [1, inner, 2]},
+            {"a": [1, 3, 2]},
+            stored,
+        )
+        graph = load(path)
+        one = {t: np.ones(graph.types[t].shape) for t in graph.inputs}
+        box = InputBox(
+            {t: Interval(-v, v) for t, v in one.items()}, {t: 0 * v for t, v in one.items()}
+        )
+        assert not network_bounds(graph, box, IEEE_ANY).maps.mixes
