@@ -219,7 +219,7 @@ def test_large_differences_keep_to_what_is_said_of_them(tmp_path: Path, seed: in
     of_p = steps["p"].operator.differences(steps["p"].site, [s], [given(e)])
     p = steps["p"].operator.values(steps["p"].site, [s]).range
     off = given(h.sum(axis=-1, keepdims=True) * (1 + 1e-12))
-    mixing = Mixing(p.lo, p.hi, off, given(e.max(axis=-1, keepdims=True)))
+    mixing = Mixing(p.lo, p.hi, off, given(e.max(axis=-1, keepdims=True)), p)
     errors = [of_p.radius + given(h), given(f)]
     of_a = steps["mix"].operator.differences(steps["mix"].site, [mixing, v], errors)
     of_z = steps["n"].operator.differences(steps["n"].site, [v], [given(f)])
