@@ -57,7 +57,7 @@ class Bilinear:
 def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | None) -> ValueMap:
     """Values through b; `range_` where it is known better than by the planes."""
     x, y = ranges
-    (mx, _), (my, ry) = midpoint_radius(x), midpoint_radius(y)
+    (mx, _), (my, _) = midpoint_radius(x), midpoint_radius(y)
     if not is_bounded(x, y):
         return ValueMap(range_of_cases(b.shape, ()) if range_ is None else range_, _unbounded(2))
     off_x, off_y = (apply(FROM_MIDDLE, X=range_of(v), m=m) for v, m in ((x, mx), (y, my)))
