@@ -90,7 +90,7 @@ def checked(tmp_path: Path, seed: int) -> tuple[NetworkBounds, dict[str, Array]]
     path = save(tmp_path / "m.onnx", made, {"x": shape}, outputs, stored, opset=18)
     graph = load(path)
     middle = rng.uniform(-1, 1, shape).astype(np.float32).astype(np.float64)
-    low, high = (np.float64((middle + r).astype(np.float32)) for r in (-radius, radius))
+    low, high = ((middle + r).astype(np.float32).astype(np.float64) for r in (-radius, radius))
     box = InputBox({"x": Interval(low, high)}, {"x": np.zeros(shape)})
     bounds = network_bounds(graph, box, IEEE_ANY)
     t = np.concatenate(
@@ -105,7 +105,7 @@ def checked(tmp_path: Path, seed: int) -> tuple[NetworkBounds, dict[str, Array]]
     for one, at in zip(x[:100], range(100), strict=True):
         run = session.run(names, {"x": one[None].astype(np.float32)})
         for name, found in zip(names, run, strict=True):
-            off = np.abs(found[0].astype(np.float64) - real[name][at])
+            off = np.abs(np.asarray(found)[0].astype(np.float64) - real[name][at])
             assert np.all(off <= bounds.errors[name][0] + 1e-13)
     return bounds, {"x": x, **real}
 
