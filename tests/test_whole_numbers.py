@@ -13,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from encoders.contract.presets import SEQUENTIAL
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import small_format
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import import load
+from onnx_import.errors import ModelError
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
 
@@ -77,3 +79,28 @@ def test_a_zero_point_need_not_be_a_number_of_the_format(tmp_path: Path) -> None
     found = emulate(graph, {"x": np.array([[1.0]], np.float32)}, E3P8)["y"]
     assert np.asarray(found).reshape(-1).tolist() == [203]
     assert errors(graph, 0.0, 1.0).max() < 2
+
+
+@pytest.mark.parametrize("stored", [[1, 2**53 + 1], [-(2**60), 1], [-1, 2**60]])
+@pytest.mark.parametrize("op", ["Mul", "Add"])
+def test_stored_integers_that_float64_does_not_hold_are_refused(
+    op: str, stored: list[int], tmp_path: Path
+) -> None:
+    """However small the others beside them are."""
+    node = helper.make_node(op, ["x", "c"], ["y"])
+    graph = graph_of(tmp_path, node, 2, TensorProto.INT64, c=np.array(stored, np.int64))
+    with pytest.raises(ModelError, match=r"above 2\^53"):
+        _ = program_of(graph).checked
+
+
+@pytest.mark.parametrize(("lo", "hi", "among"), [(-4, 3, True), (0, 4, False), (-5, 0, False)])
+def test_an_index_one_beyond_the_last_is_not_among_them(
+    lo: int, hi: int, among: bool, tmp_path: Path
+) -> None:
+    table = np.arange(8, dtype=np.float32).reshape(4, 2)
+    node = helper.make_node("Gather", ["t", "x"], ["y"])
+    (step,) = program_of(graph_of(tmp_path, node, 2, TensorProto.INT64, t=table)).steps
+    x = Interval(np.full(2, float(lo)), np.full(2, float(hi)))
+    y = Interval(np.zeros((2, 2)), np.full((2, 2), 7.0))
+    found = step.operator.rounding(step.site, [x], y, SEQUENTIAL)
+    assert all(p.holds for p in found.preconditions) == among
