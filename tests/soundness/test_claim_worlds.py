@@ -137,7 +137,7 @@ def test_no_lemma_is_left_out() -> None:
 @pytest.mark.parametrize("t", [Q(-2), Q(0), Q(3)])
 def test_a_hinge_is_beyond_a_line_by_what_it_is_beyond_it(x: Q, t: Q) -> None:
     """Where it is beyond none the error is 0, which a lemma with one line alone would say too."""
-    b, slope, low = Q(-1, 4), Q(1, 2), Q(3, 4)
+    b, slope, low = Q(-1, 4), Q(1, 2), Q(2)
     exact = Exact({"x": x, "b": b, "s": slope, "t": t, "l": low})
     hinge = x if x >= 0 else b * x
     beyond = max(hinge - (slope * x + t), Q(0)) + max(low * x - hinge, Q(0))
