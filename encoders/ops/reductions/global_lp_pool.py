@@ -30,7 +30,7 @@ from encoders.lemmas.ranges.operations import MAGNITUDE_RANGE
 from encoders.lemmas.ranges.placing import range_along, range_of
 from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.rows import P_NORM, ROOT_OF_POWERS
-from encoders.numbers.enclosure import FloatArray, Interval, midpoint_radius, point
+from encoders.numbers.enclosure import UNIT, FloatArray, Interval, midpoint_radius, point
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, reduced_rows
@@ -117,7 +117,7 @@ def _exponent(site: Site) -> float:
 
 
 def _norms(sizes: FloatArray, p: int) -> FloatArray:
-    """(rows, n) numbers ≥ 0 to (rows, 1) norms, right to 2^-41 of them."""
+    """(rows, n) numbers ≥ 0 to (rows, 1) norms, right to 2^-41 and n·u of them."""
     most = np.max(sizes, axis=1, keepdims=True)
     with np.errstate(all="ignore"):
         shares = np.where(most > 0, sizes / most, 0.0)
@@ -128,7 +128,8 @@ def _norms(sizes: FloatArray, p: int) -> FloatArray:
 
 def _range(x: Interval, p: int) -> Range:
     least = np.maximum(np.maximum(x.lo, -x.hi), 0.0)
-    low, high = _norms(least, p) / _UP, _norms(x.magnitude, p) * _UP
+    off = _UP + 2.0 * UNIT * x.shape[1]
+    low, high = _norms(least, p) / off, _norms(x.magnitude, p) * off
     low, high = np.maximum(low - 2.0**-1040, 0.0), high + 2.0**-1040 * (high > 0)
     sizes = enclosed(MAGNITUDE_RANGE, X=range_along(range_of(x), axis=1))
     return enclosed(MONOTONE_RANGE, X=sizes, a=low, b=high)
