@@ -65,6 +65,8 @@ MORE = (
     example("Relu", "x", (2, 3)),
     example("Concat", "w x", (2, 3), constants={"w": weights(2, 2)}, axis=1),
     example("Transpose", "x", (2, 3, 4), perm=[1, 2, 0]),
+    example("GlobalLpPool", "x", (1, 2, 3), name="fourth powers", p=4),
+    example("GlobalLpPool", "x", (1, 2, 3), name="third powers", p=3),
 )  # fmt: skip
 EVERY = (*ALGEBRAIC, *ELEMENTARY, *MORE)
 
@@ -324,6 +326,28 @@ def test_a_wrong_rule_is_found(
     monkeypatch.setattr(registry, "operators", lambda: {**known, op: wrong})
     (found,) = (row for row in rules_of(case) if row.op == op)
     assert found.wrong
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "ReduceLogSumExp"])
+def test_equal_numbers_excuse_no_wrong_rule_where_there_is_no_kink(
+    op: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take the largest away, and are smooth where two are equal; Relu is not at 0."""
+    nodes: Nodes = ((op, "x", "s", {}), ("Relu", "zero", "r", {}), ("Add", "s r", "y", {}))
+    made = [helper.make_node(name, i.split(), [o], **a) for name, i, o, a in nodes]
+    inputs: dict[str, Sequence[int]] = {"x": [1, 4], "zero": [1, 4]}
+    graph = load(save(tmp_path / "n.onnx", made, inputs, {"y": None}, {}, opset=17))
+    point = {"x": np.array([[1, 2, 2, 2]], np.float32), "zero": np.zeros((1, 4), np.float32)}
+    rows = {row.op: row for row in checked(graph, point, ask_z3=False)}
+    assert rows[op].right
+    assert rows["Relu"].why == TIED
+    known = registry.operators()
+    rule = known[op].gradient
+    assert rule is not None
+    wrong = replace(known[op], gradient=Gradient(rule=_only(0, _doubled)(rule.rule)))
+    monkeypatch.setattr(registry, "operators", lambda: {**known, op: wrong})
+    rows = {row.op: row for row in checked(graph, point, ask_z3=False)}
+    assert rows[op].wrong
 
 
 def test_a_table_names_frameworks_that_can_be_asked_for() -> None:

@@ -72,9 +72,11 @@ def test_a_step_by_onnxruntime_is_that_by_hand(
 
 
 def test_what_has_no_rule_is_refused_by_name(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Hardmax", ["x"], ["h"]), helper.make_node("Mod", ["x", "h"], ["Y"])]
-    with pytest.raises(UnsupportedModel, match="Mod"):
-        Request().gradient_of(load(save(tmp_path / "m.onnx", nodes, {"x": [2, 4]}, {"Y": [2, 4]})))
+    nodes = [helper.make_node("GridSample", ["x", "g"], ["Y"])]
+    stored = {"g": np.zeros((1, 2, 2, 2), np.float32)}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1, 4, 4]}, {"Y": None}, stored, opset=20)
+    with pytest.raises(UnsupportedModel, match=r"GridSample.*no rule"):
+        Request().gradient_of(load(path))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ JET_LIMIT = Fraction(1, 2**100)
 DIFFERENCE_LIMIT = Fraction(1, 10**20)
 _STEP = Fraction(1, 2**110)
 TIED = "numbers that are compared are equal here"
+_MANY = 2**40  # of parts of a direction, so that what is equal moves apart
 _SMALL = 48  # numbers of a node, up to which Z3 is asked
 
 
@@ -212,13 +213,22 @@ def apart(
 
 
 def tied(both: Alone, at: Mapping[str, ObjectArray]) -> bool:
-    """Are numbers that the function compares, or chooses the larger of, equal at these inputs?"""
+    """Has the function no derivative at these inputs, since numbers that it compares, or chooses
+    the larger of, are equal here? Not so where it is smooth all the same, as a softmax is that
+    takes its largest input away: there both sides of a drawn direction have the same slope."""
     balls = Balls(BITS)
     with balls.working():
         jets = Jets(balls)
         given = {t: jets.of(v, np.asarray(0 * v, object)) for t, v in at.items()}
         evaluate_real(both.forward, given, jets)
-        return any(a is not b and bool((a - b).contains(0)) for a, b in jets.compared)
+        if not any(a is not b and bool((a - b).contains(0)) for a, b in jets.compared):
+            return False
+        rng = np.random.default_rng(2)
+        along = {t: _random(rng, at[t].shape, parts=_MANY) for t in both.wrt}
+        up = _random(rng, (1, *both.forward.types[both.forward.outputs[0]].shape), parts=_MANY)
+        above, below = (_difference(both, at, along, up, balls, s) for s in ((1, 0), (0, -1)))
+        turn = _apart(above, below)
+        return turn is None or turn > DIFFERENCE_LIMIT
 
 
 def whole(graph: Graph, wrt: Sequence[str], *, rules: str = OWN) -> Alone:
@@ -252,17 +262,19 @@ def _difference(
     along: Mapping[str, ObjectArray],
     up: ObjectArray,
     balls: Balls,
+    between: tuple[int, int] = (1, -1),
 ) -> flint.arb:
+    """Of the values that many steps along, divided by the way between them."""
     step = balls.number(_STEP)
     ends = []
-    for sign in (1, -1):
+    for sign in between:
         moved = {
             t: np.asarray(v + along[t] * (step * sign), object) if t in along else v
             for t, v in at.items()
         }
         (value,) = evaluate_real(both.forward, moved, balls).values()
         ends.append(value)
-    return _inner(up, np.asarray((ends[0] - ends[1]) / (step * 2), object))
+    return _inner(up, np.asarray((ends[0] - ends[1]) / (step * (between[0] - between[1])), object))
 
 
 def _identity(both: Alone, name: str) -> bool | None:
@@ -284,12 +296,12 @@ def _numbers(both: Alone) -> int:
     return sum(graph.types[t].size for t in (*graph.inputs, *graph.outputs))
 
 
-def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> ObjectArray:
-    """Multiples of 1/16 between −1 and 1, none of them 0."""
+def _random(rng: np.random.Generator, shape: tuple[int, ...], parts: int = 16) -> ObjectArray:
+    """Multiples of 1/parts between −1 and 1, none of them 0."""
     sign = np.where(rng.random(shape) < 0.5, -1, 1)
-    drawn = np.asarray(sign * rng.integers(1, 17, shape))
+    drawn = np.asarray(sign * rng.integers(1, parts + 1, shape))
     made = np.empty(shape, object)
-    made.reshape(-1)[:] = [flint.arb(int(v)) / 16 for v in drawn.reshape(-1)]
+    made.reshape(-1)[:] = [flint.arb(int(v)) / parts for v in drawn.reshape(-1)]
     return made
 
 

@@ -18,6 +18,7 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, aligned, integers_
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.integers import INTEGERS, LARGEST, fitting
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.choices import STEP_FOLLOWS
 from encoders.lemmas.combining import EXACT
@@ -200,6 +201,13 @@ def _arrives(r: Rounder, divisor: FloatArray) -> bool:
     return bool(np.all((there.values == divisor) & ~there.flushed & normal))
 
 
+def gradient(r: Reverse) -> Carried:
+    """Each multiple is taken away as it is, and so what is left moves as the dividend does."""
+    if r.wants(1):
+        raise r.site.unsupported("it cannot be differentiated by its divisor (input 1)")
+    return {0: r.up}
+
+
 OPERATORS = (
     Operator(
         "Mod",
@@ -212,6 +220,7 @@ OPERATORS = (
         rounding=rounding,
         per_element=True,
         jump=Discontinuity.STEP,
+        gradient=Gradient(rule=gradient, convention="its derivative is 1 everywhere, at jumps too"),
         dtypes=(*FLOATS, *INTEGERS),
     ).reading("fmod"),
 )

@@ -22,6 +22,7 @@ from encoders.families.signed_sum import check_float
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.functions.pow import POW
+from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.functions import FORMULA_APART
 from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero, nothing_known
@@ -238,6 +239,15 @@ def _exponents_apart(r: Rounder, norm: FloatArray, p: int, times: int) -> FloatA
     return np.where(np.isnan(found), np.inf, found)
 
 
+def gradient(r: Reverse) -> Carried:
+    """x/norm times |x/norm|^(p − 2), which is 0/0 at 0."""
+    ratio, rest = r.x / r.output, _p(r.site) - 2
+    size = ratio.apply("Abs")
+    if rest > 1:
+        size = r.tape.elementwise(size, r.tape.number(rest, r.x.kind.dtype), op="Pow")
+    return {0: r.up * (ratio * size)}
+
+
 OPERATORS = (
     Operator(
         "GlobalLpPool",
@@ -248,6 +258,7 @@ OPERATORS = (
         values=values,
         differences=differences,
         rounding=rounding,
+        gradient=Gradient(rule=gradient),
         work=lambda site: site.type_of(0).size * _p(site),
         functions=(POW,),
         keeps=not_negative,
