@@ -177,6 +177,9 @@ IDLE = SIGNS | {
     ("computed-term", 2),  # n·u < 1 follows from n·u·(1 + g) ≤ g
     ("range-around", 2),
     ("range-around", 3),  # over the reals nothing overflows
+    ("hinge", 2),
+    ("hinge", 3),  # what the secants ask for that it rests on
+    ("hinge", 7),  # follows from 3, which cvc5 is slow to see
 }
 
 

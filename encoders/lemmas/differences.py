@@ -6,8 +6,6 @@ from fractions import Fraction
 
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.terms import (
-    Chosen,
-    Term,
     bound,
     ends,
     equal,
@@ -27,42 +25,35 @@ _b, _m = number("b", signed=True), number("m", signed=True)
 _e, _R, _U = bound("e"), number("R"), number("U")
 
 
-def _hinge(x: Term) -> Term:
-    return Chosen(term(0) <= x, x, _b * x)
-
-
 _bend = magnitude(term(1) - _b)
 _middle = (term(1) + _b) * Fraction(1, 2)
-_y = _x + _d
-_moved = _hinge(_y) - _hinge(_x)
-_below = larger(0, -_y) - larger(0, -_x)
-_above = larger(0, _y) - larger(0, _x)
-_sizes = magnitude(_y) - magnitude(_x)
-_steep = term(1) - _b
+_aside = _m - _middle
+_moved = value("moved", "f(x + d) − f(x)")
+_of_one = _bend * smaller(_e, larger(0, _e - _lo))
+_of_below = _bend * smaller(_e, larger(0, _hi + _e))
+_of_half = _bend * (_e * Fraction(1, 2))
 HINGE = Lemma(
     "hinge",
     "A hinge of slopes b and 1 moves by m·d up to R for x in [lo, hi] and |d| ≤ e: with m = 1 if "
     "R ≥ |1 − b|·min(e, max(0, e − lo)), with m = b if R ≥ |1 − b|·min(e, max(0, hi + e)), and if "
     "R ≥ |1 − b|·e/2 + |m − (1 + b)/2|·e.",
-    "elementary; the three cases are those of encoders/ops/activations/relu.py",
+    "elementary; the three cases are those of encoders/relaxations/hinges.py",
     hypotheses=(
-        (equal(_m, 1) & (_bend * smaller(_e, larger(0, _e - _lo)) <= _R))
-        | (equal(_m, _b) & (_bend * smaller(_e, larger(0, _hi + _e)) <= _R))
-        | (_bend * (_e * Fraction(1, 2)) + magnitude(_m - _middle) * _e <= _R),
+        (equal(_m, 1) & (_of_one <= _R))
+        | (equal(_m, _b) & (_of_below <= _R))
+        | (_of_half + magnitude(_aside) * _e <= _R),
     ),
-    assumed=(every(_lo <= _x, _x <= _hi), within(_d, _e)),
-    error=(_hinge(_x + _d) - _hinge(_x)) - _m * _d,
+    assumed=(
+        every(_lo <= _x, _x <= _hi),
+        within(_d, _e),
+        within(_moved - _d, _of_one),
+        within(_moved - _b * _d, _of_below),
+        within(_moved - _middle * _d, _of_half),
+        within(_aside * _d, magnitude(_aside) * _e),
+    ),
+    error=_moved - _m * _d,
     radius=_R,
-    rests_on=("relu-secant-one", "relu-secant-zero", "relu-secant-half", "secant-step"),
-    by_way_of=(
-        within(_steep * _below, _bend * smaller(_e, larger(0, _e - _lo))),
-        within(_steep * _above, _bend * smaller(_e, larger(0, _hi + _e))),
-        within(_steep * _sizes, _bend * _e),
-        within((_m - _middle) * _d, magnitude(_m - _middle) * _e),
-        equal(_moved - _d, _steep * _below),
-        equal(_moved - _b * _d, _steep * _above),
-        equal((_moved - _middle * _d) * 2, _steep * _sizes),
-    ),
+    rests_on=("hinge-secant-one", "hinge-secant-below", "hinge-secant-half", "scaled-error"),
 )
 
 PULLED_BACK = Lemma(

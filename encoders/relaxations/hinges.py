@@ -2,8 +2,8 @@
 
 f = b·x + (1 − b)·relu(x) for every b, so what holds of relu holds of f with these weights: its
 linear bounds, its secants and the effect of its phases (lemmas `relu-relaxation`,
-`relu-secant-one`, `relu-secant-zero`, `relu-secant-half`, `phase-multiplier`). `below` is b, exact,
-and broadcasts to the tensor's shape.
+`hinge-secant-one`, `hinge-secant-below`, `hinge-secant-half`, `phase-multiplier`). `below` is b,
+exact, and broadcasts to the tensor's shape.
 """
 
 from __future__ import annotations

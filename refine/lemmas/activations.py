@@ -8,52 +8,53 @@ from refine.lemmas.lemma import Argument, Lemma, larger, magnitude, nonnegative,
 from refine.proof.z3_solver import Fact, Term
 from refine.results.obligation import Kind
 
-OWN = "elementary; the three cases are those of encoders/ops/activations/relu.py"
+OWN = "elementary; the three cases are those of encoders/relaxations/hinges.py"
 
 
 def _relu(x: Term) -> Term:
     return larger(x, z3.RealVal(0))
 
 
-def _hull_facts(x: Term, d: Term, lo: Term, hi: Term, e: Term) -> tuple[Fact, ...]:
-    return (
+def _hinge(b: Term, x: Term) -> Term:
+    return z3.If(x >= 0, x, b * x)
+
+
+def _smaller(x: Term, y: Term) -> Term:
+    return z3.If(x <= y, x, y)
+
+
+def hinge_secant_one() -> Argument:
+    x, d, b, lo, e = reals("x d b lo e")
+    share = _smaller(e, _relu(e - lo))
+    return Argument(
+        (Fact("lo ≤ x", lo <= x), Fact("|d| ≤ e", within(d, e))),
         Fact(
-            "lo ≤ x ≤ hi, lo ≤ x + d ≤ hi",
-            z3.And(lo <= x, x <= hi, lo <= x + d, x + d <= hi),
+            "|f(x + d) − f(x) − d| ≤ |1 − b|·min(e, max(0, e − lo))",
+            within(_hinge(b, x + d) - _hinge(b, x) - d, magnitude(1 - b) * share),
         ),
-        Fact("|d| ≤ e", within(d, e)),
     )
 
 
-def relu_secant_one() -> Argument:
-    x, d, lo, hi, e, R = reals("x d lo hi e R")
-    below = larger(-lo, z3.RealVal(0))
+def hinge_secant_below() -> Argument:
+    x, d, b, hi, e = reals("x d b hi e")
+    share = _smaller(e, _relu(hi + e))
     return Argument(
-        (
-            *_hull_facts(x, d, lo, hi, e),
-            Fact("R ≥ min(e, max(0, −lo))", z3.Or(e <= R, below <= R)),
+        (Fact("x ≤ hi", x <= hi), Fact("|d| ≤ e", within(d, e))),
+        Fact(
+            "|f(x + d) − f(x) − b·d| ≤ |1 − b|·min(e, max(0, hi + e))",
+            within(_hinge(b, x + d) - _hinge(b, x) - b * d, magnitude(1 - b) * share),
         ),
-        Fact("|relu(x + d) − relu(x) − d| ≤ R", within(_relu(x + d) - _relu(x) - d, R)),
     )
 
 
-def relu_secant_zero() -> Argument:
-    x, d, lo, hi, e, R = reals("x d lo hi e R")
-    above = larger(hi, z3.RealVal(0))
+def hinge_secant_half() -> Argument:
+    x, d, b, e = reals("x d b e")
     return Argument(
-        (
-            *_hull_facts(x, d, lo, hi, e),
-            Fact("R ≥ min(e, max(0, hi))", z3.Or(e <= R, above <= R)),
+        (Fact("|d| ≤ e", within(d, e)),),
+        Fact(
+            "|f(x + d) − f(x) − (1 + b)/2·d| ≤ |1 − b|·e/2",
+            within(_hinge(b, x + d) - _hinge(b, x) - (1 + b) / 2 * d, magnitude(1 - b) * e / 2),
         ),
-        Fact("|relu(x + d) − relu(x)| ≤ R", within(_relu(x + d) - _relu(x), R)),
-    )
-
-
-def relu_secant_half() -> Argument:
-    x, d, e, R = reals("x d e R")
-    return Argument(
-        (Fact("|d| ≤ e, R ≥ e/2", z3.And(within(d, e), e <= 2 * R)),),
-        Fact("|relu(x + d) − relu(x) − d/2| ≤ R", within(_relu(x + d) - _relu(x) - d / 2, R)),
     )
 
 
@@ -74,7 +75,7 @@ def secant_step() -> Argument:
 
 def phase_multiplier() -> Argument:
     c, x, b, beta, e = reals("c x b beta e")
-    hinge = z3.If(x >= 0, x, b * x)
+    hinge = _hinge(b, x)
     paid = ((1 - b) * _relu(c) + beta) * e
     return Argument(
         (nonnegative("β, e ≥ 0", beta, e), Fact("b ≤ 1", b <= 1)),
@@ -123,28 +124,30 @@ LEMMAS: tuple[Lemma, ...] = (
         "QF_NRA",
     ),
     Lemma(
-        "relu-secant-one",
+        "hinge-secant-one",
         Kind.SCHEMA,
-        "With x and x + d in [lo, hi] and |d| ≤ e, relu moves by d up to min(e, max(0, −lo)).",
+        "With |d| ≤ e, a hinge of slopes b and 1 at an x of at least lo moves by d up to |1 − "
+        "b|·min(e, max(0, e − lo)).",
         OWN,
-        relu_secant_one,
-        "QF_LRA",
+        hinge_secant_one,
+        "QF_NRA",
     ),
     Lemma(
-        "relu-secant-zero",
+        "hinge-secant-below",
         Kind.SCHEMA,
-        "With x and x + d in [lo, hi] and |d| ≤ e, relu moves by at most min(e, max(0, hi)).",
+        "With |d| ≤ e, a hinge of slopes b and 1 at an x of at most hi moves by b·d up to |1 − "
+        "b|·min(e, max(0, hi + e)).",
         OWN,
-        relu_secant_zero,
-        "QF_LRA",
+        hinge_secant_below,
+        "QF_NRA",
     ),
     Lemma(
-        "relu-secant-half",
+        "hinge-secant-half",
         Kind.SCHEMA,
-        "With |d| ≤ e, relu moves by d/2 up to e/2.",
+        "With |d| ≤ e, a hinge of slopes b and 1 moves by (1 + b)/2·d up to |1 − b|·e/2.",
         OWN,
-        relu_secant_half,
-        "QF_LRA",
+        hinge_secant_half,
+        "QF_NRA",
     ),
     Lemma(
         "secant-step",

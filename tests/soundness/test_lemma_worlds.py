@@ -449,7 +449,7 @@ def hinge(d: Draw) -> World:
     r = d.choice([needed.get(m, half), half, d.beyond(half)])
     own = [v if v >= 0 else b * v for v in (x + delta, x)]
     numbers = {"x": x, "d": delta, "b": b, "m": m, "e": e, "X": lo, "X_hi": hi, "R": r}
-    return numbers, (own[0] - own[1]) - m * delta
+    return {**numbers, "moved": own[0] - own[1]}, (own[0] - own[1]) - m * delta
 
 
 def bounded(d: Draw) -> World:

@@ -83,6 +83,7 @@ SQUARE_RANGE = range_lemma(
         (_hi <= 0).implies(every(_hi * _hi <= _hi * _x, _hi * _x <= _x * _x)),
     ),
 )
+_of_lo, _of_hi = (_lo / _low, _lo / _high), (_hi / _low, _hi / _high)
 QUOTIENT_RANGE = range_lemma(
     "quotient-range",
     "A quotient of what lies in a range by what lies in one above 0 lies between the quotients of "
@@ -91,19 +92,8 @@ QUOTIENT_RANGE = range_lemma(
     hypotheses=(_low > 0,),
     assumed=(_in_x, _in_y, equal(_z * _y, _x)),
     of=_z,
-    low=smaller(_lo / _low, _lo / _high),
-    high=larger(_hi / _low, _hi / _high),
-    by_way_of=(
-        every(_low <= _high, _high > 0),
-        equal((_lo / _low) * _low, _lo),
-        equal((_lo / _high) * _high, _lo),
-        equal((_hi / _low) * _low, _hi),
-        equal((_hi / _high) * _high, _hi),
-        (_lo >= 0).implies((_lo / _high) * _y <= _lo),
-        (_lo <= 0).implies((_lo / _low) * _y <= _lo),
-        (_hi >= 0).implies((_hi / _low) * _y >= _hi),
-        (_hi <= 0).implies((_hi / _high) * _y >= _hi),
-    ),
+    low=smaller(*_of_lo),
+    high=larger(*_of_hi),
 )
 MAGNITUDE_RANGE = range_lemma(
     "magnitude-range",
