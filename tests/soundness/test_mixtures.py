@@ -4,6 +4,7 @@ onnxruntime, which share nothing with the relaxations."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -170,6 +171,52 @@ def test_rows_that_do_not_add_up_to_one_are_no_weights(tmp_path: Path) -> None:
             {t: Interval(-v, v) for t, v in one.items()}, {t: 0 * v for t, v in one.items()}
         )
         assert not network_bounds(graph, box, IEEE_ANY).maps.mixes
+
+
+STORED_BESIDE: dict[str, list[tuple[str, list[str], dict[str, Any]]]] = {
+    "concatenated": [("Slice", ["p", "0", "1", "1"], {}), ("Concat", ["m", "2.0"], {"axis": 1})],
+    "padded": [("Slice", ["p", "0", "1", "1"], {}), ("Pad", ["m", "pads", "2"], {})],
+    "scattered": [("ScatterElements", ["p", "place", "2.0"], {"axis": 1})],
+    "placed": [("ScatterND", ["p", "places", "2."], {})],
+    "masked": [("Where", ["mask", "p", "2.0"], {})],
+    "twice": [
+        ("Slice", ["p", "0", "1", "1"], {}),
+        ("Concat", ["2.0", "m"], {"axis": 1}),
+        ("Transpose", ["m"], {"perm": [0, 1]}),
+    ],
+}
+
+
+@pytest.mark.parametrize("how", STORED_BESIDE)
+@pytest.mark.parametrize("stored_number", [1.0, 2.0, 0.25, -2.0])
+def test_stored_numbers_between_probabilities_are_no_probabilities(
+    tmp_path: Path, how: str, stored_number: float
+) -> None:
+    """A stored 2 is not the second of them, though it stands where that was."""
+    number = np.float32(stored_number)
+    stored = {
+        **{"0": np.array([0]), "1": np.array([1]), "pads": np.array([0, 0, 0, 1])},
+        **{"2": number, "2.": number.reshape(1), "2.0": number.reshape(1, 1)},
+        **{"place": np.array([[1]]), "places": np.array([[0, 1]])},
+        **{"mask": np.array([[True, False]]), "k": np.eye(2, dtype=np.float32)},
+    }
+    made, last = [helper.make_node("Softmax", ["x"], ["p"], axis=-1)], "p"
+    for at, (operator, reads, attributes) in enumerate(STORED_BESIDE[how]):
+        reads = [last if t == "m" else t for t in reads]
+        last = f"m{at}"
+        made.append(helper.make_node(operator, reads, [last], **attributes))
+    made.append(helper.make_node("MatMul", ["x", "k"], ["v"]))
+    made.append(helper.make_node("Transpose", ["v"], ["t"], perm=[1, 0]))
+    made.append(helper.make_node("MatMul", [last, "t"], ["a"], name="mix"))
+    path = save(tmp_path / "m.onnx", made, {"x": [1, 2]}, {"a": [1, 1]}, stored)
+    one = np.ones((1, 2))
+    box = InputBox({"x": Interval(one, 1.5 * one)}, {"x": 0 * one})
+    bounds = network_bounds(load(path), box, IEEE_ANY)
+    assert not bounds.maps.mixes
+    for size in (1.0, 1.25, 1.5):
+        real = (0.5 + stored_number) * size
+        range_ = bounds.maps.values["a"]
+        assert range_.lo <= real <= range_.hi
 
 
 def within(rng: np.random.Generator, x: Interval) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import point
+from encoders.numbers.enclosure import FloatArray, point
 from encoders.program import Step
 from refine.bounds.backward import Maps
 
@@ -48,9 +48,10 @@ def _way(maps: Maps, tensor: str) -> tuple[list[Step], Step | None]:
 def _moved(way: list[Step], made: Step, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
     """Which of these rows each row along the last axis of the moved tensor is, (…, 1), in any
     order; None where one is none of them."""
-    places = np.arange(1.0, made.site.outputs[0].size + 1).reshape(made.site.outputs[0].shape)
-    for step in reversed(way):
-        places = step.operator.values(step.site, [point(places)]).range.lo
+    numbers = np.arange(1.0, made.site.outputs[0].size + 1).reshape(made.site.outputs[0].shape)
+    places, mirrored = (_carried(way, v) for v in (numbers, -numbers))
+    if np.any(places != -mirrored):  # numbers that a file stores stand between them
+        return None
     at = np.asarray(places - 1.0).astype(np.intp)
     if at.ndim < 2 or at.shape[-1] != rows.shape[1] or np.any(at < 0):
         return None
@@ -61,3 +62,10 @@ def _moved(way: list[Step], made: Step, rows: npt.NDArray[np.intp]) -> npt.NDArr
     if np.any(found != found[..., :1]) or np.any(once[..., 1:] == once[..., :-1]):
         return None
     return np.asarray(found[..., :1])
+
+
+def _carried(way: list[Step], numbers: FloatArray) -> FloatArray:
+    """Where these steps, of which the last is the first to run, move numbers."""
+    for step in reversed(way):
+        numbers = step.operator.values(step.site, [point(numbers)]).range.lo
+    return numbers
