@@ -65,6 +65,10 @@ MORE = (
     example("Relu", "x", (2, 3)),
     example("Concat", "w x", (2, 3), constants={"w": weights(2, 2)}, axis=1),
     example("Transpose", "x", (2, 3, 4), perm=[1, 2, 0]),
+    example("Gemm", "x w", (2, 3), constants={"w": weights(3, 3)}, name="square"),
+    example("Gemm", "x w", (3, 3), constants={"w": weights(3, 3)}, name="both square", transA=1,
+            transB=1),
+    example("MatMul", "x w", (3, 3), constants={"w": weights(3, 3)}, name="square"),
     example("GlobalLpPool", "x", (1, 2, 3), name="fourth powers", p=4),
     example("GlobalLpPool", "x", (1, 2, 3), name="third powers", p=3),
 )  # fmt: skip

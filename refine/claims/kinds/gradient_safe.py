@@ -55,9 +55,8 @@ _NEVER = (
     "followed, zeros and infinities apart"
 )
 _ALIKE = (
-    "an execution keeps numbers below the normal ones in all operations or takes them for 0 in "
-    "all, results and operands each: every such way is proved; a divisor that one operation reads "
-    "as 0 and another does not is left out"
+    "a run is in one mode throughout, as a processor is: numbers below the normal ones are kept or "
+    "taken for 0, results and operands each, by all of its operations; every such mode is proved"
 )
 _WORDS = Words(
     holds="every derivative is finite in every allowed execution",
