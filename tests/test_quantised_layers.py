@@ -62,7 +62,7 @@ class Layer:
             case "QLinearMatMul":
                 y = np.matmul(numbers[0], numbers[1])
             case _:
-                y = numbers[0].mean(axis=(2, 3), keepdims=True)
+                y = numbers[0].mean(axis=tuple(range(2, numbers[0].ndim)), keepdims=True)
         info = np.iinfo(self.held["zy"].dtype)
         ends = []
         for off in (Fraction(-1, 10**6), Fraction(1, 10**6)):
@@ -71,7 +71,7 @@ class Layer:
         return ends[0], ends[1]
 
 
-def layers(op: str, folder: Path) -> Iterator[Layer]:
+def layers(op: str, folder: Path, shape: tuple[int, ...] = SHAPE) -> Iterator[Layer]:
     rng = np.random.default_rng(4)
     for trial in range(6):
         dtype = (np.uint8, np.int8)[trial % 2]
@@ -85,8 +85,8 @@ def layers(op: str, folder: Path) -> Iterator[Layer]:
             held["sy"] = np.array(1.0, np.float32)
         pool = op not in (*BINARY, "QLinearMatMul")
         inputs = ("x",) if pool else ("x", "y")
-        shapes = (SHAPE,) if pool else (SHAPE, (1, 2, 5, 3) if "Mat" in op else SHAPE)
-        out = (1, 2, 1, 1) if pool else (1, 2, 4, 3) if "Mat" in op else SHAPE
+        shapes = (shape,) if pool else (SHAPE, (1, 2, 5, 3) if "Mat" in op else SHAPE)
+        out = (1, 2, *(1 for _ in shape[2:])) if pool else (1, 2, 4, 3) if "Mat" in op else SHAPE
         nodes = [
             helper.make_node("QuantizeLinear", [x, s, z], [f"q{x}"])
             for x, s, z in zip(inputs, ("sa", "sb"), ("za", "zb"), strict=False)
@@ -96,8 +96,8 @@ def layers(op: str, folder: Path) -> Iterator[Layer]:
         nodes.append(helper.make_node(op, read, ["out"], "layer", domain=domain))
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         given = [
-            helper.make_tensor_value_info(x, TensorProto.FLOAT, shape)
-            for x, shape in zip(inputs, shapes, strict=True)
+            helper.make_tensor_value_info(x, TensorProto.FLOAT, kind_of)
+            for x, kind_of in zip(inputs, shapes, strict=True)
         ]
         stored = [numpy_helper.from_array(v, n) for n, v in held.items() if n in read]
         graph = helper.make_graph(
@@ -126,9 +126,13 @@ def points(layer: Layer, count: int) -> Iterator[tuple[dict[str, Array], list[Ar
         yield given, whole
 
 
-@pytest.mark.parametrize("op", NAMES)
-def test_layers_are_computed_as_onnxruntime_does_and_as_is_meant(op: str, tmp_path: Path) -> None:
-    for layer in layers(op, tmp_path):
+@pytest.mark.parametrize(
+    ("op", "shape"), [*((op, SHAPE) for op in NAMES), ("QLinearGlobalAveragePool", (1, 2, 7))]
+)
+def test_layers_are_computed_as_onnxruntime_does_and_as_is_meant(
+    op: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    for layer in layers(op, tmp_path, shape):
         graph = load(layer.path)
         for given, whole in points(layer, 3):
             run = layer.run(given)
