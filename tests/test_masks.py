@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from small_models import settled
 from encoders.contract.presets import SEQUENTIAL
 from gpu_check.emulator.emulator import emulate
 from onnx_import.errors import ModelError
+from refine.gradients.nan_free import possible_tensors
 from refine.results.verdict import Verdict
 
 INF = np.inf
@@ -242,3 +244,31 @@ def test_a_logarithm_of_a_masked_probability_is_no_number(saved: Any) -> None:
 def test_elsewhere_an_infinity_is_refused(case: Example, why: str) -> None:
     with pytest.raises(ModelError, match=re.escape(why)):
         graph_of(case)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("odd", [INF, -INF, np.nan])
+def test_a_score_left_out_that_is_no_number_spoils_its_row(op: str, odd: float) -> None:
+    """−∞ is added to it when the file runs: +∞ − ∞ is NaN, and a choice does not read it."""
+    mask = np.array([[0, 0, -INF], [0, 0, 0]])
+    nodes: tuple[Described, ...] = (("Div", "x d", "q", {}),)
+    added = network("added", *nodes, ("Add", "q m", "t", {}), (op, "t", "y", {}), m=mask)
+    chosen = network("chosen", *nodes, ("Where", "c q n", "t", {}), (op, "t", "y", {}),
+                     c=mask == 0, n=np.array(-INF))  # fmt: skip
+    x, d = np.ones((1, 2, 3)), np.ones((1, 2, 3))
+    x[0, 0, 2], d[0, 0, 2] = (0.0 if np.isnan(odd) else np.sign(odd)), 0.0
+    every = {"x": (np.minimum(x[0], 0) - 1, np.abs(x[0])), "d": (np.zeros((2, 3)), d[0])}
+    for example in (added, chosen):
+        example = replace(example, inputs=dict.fromkeys("xd", (2, 3)))
+        session = onnxruntime.InferenceSession(model_of(example).SerializeToString())
+        feed = {"x": x[0].astype(np.float32), "d": d[0].astype(np.float32)}
+        runs = np.asarray(session.run(None, feed)[0])
+        graph, _ = graph_of(example)
+        emulated = emulate(graph, {"x": x, "d": d}, SEQUENTIAL)["y"][0]
+        kept = np.isnan(runs[0, :2])  # logarithms of the others are put back as −∞
+        assert np.array_equal(kept, np.isnan(emulated[0, :2])), (runs, emulated)
+        for box in (every, {"x": (x[0], x[0]), "d": (d[0], d[0])}):
+            at = possible_tensors(graph, box, SEQUENTIAL)["y"]
+            assert np.all(at.nan[0, 0, :2] | ~kept), (example.name, at.nan)
+        if example.name.startswith("chosen"):
+            assert not np.any(at.nan)

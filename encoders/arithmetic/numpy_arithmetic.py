@@ -166,6 +166,10 @@ class NumpyArithmetic:
         with np.errstate(invalid="ignore"):
             return np.where((a < b) | np.isnan(b), b, a)
 
+    def spoiled(self, a: Carrier, by: Carrier) -> Carrier:
+        """The same number, and NaN where the other one is NaN or +∞."""
+        return np.where(np.isnan(by) | (by == np.inf), np.asarray(np.nan, a.dtype), a)
+
     def minimum(self, a: Carrier, b: Carrier) -> Carrier:
         """The smaller number; `a` where they compare equal; NaN if either is."""
         a, b = self._operands(a, b)

@@ -200,6 +200,19 @@ def between(arithmetic: Arithmetic[V], a: V, low: float, high: float) -> V:
     return arithmetic.between(a, low, high) if _keeps_ranges(arithmetic) else a
 
 
+@runtime_checkable
+class SpoilingArithmetic(Protocol[V]):
+    """An arithmetic that knows infinities and NaN."""
+
+    def spoiled(self, a: V, by: V) -> V:
+        """The same value, and NaN where the other one is NaN or +∞."""
+
+
+def spoils(arithmetic: Arithmetic[V]) -> TypeGuard[SpoilingArithmetic[V]]:
+    """Does it know infinities and NaN?"""
+    return isinstance(arithmetic, SpoilingArithmetic)
+
+
 def _keeps_ranges(arithmetic: Arithmetic[V]) -> TypeGuard[RangingArithmetic[V]]:
     return isinstance(arithmetic, RangingArithmetic)
 

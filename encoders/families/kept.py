@@ -42,6 +42,10 @@ class Kept:
             return rows
         return rows[:, np.arange(len(self.source))[:, None], self.source]
 
+    def left_out(self, rows: npt.NDArray[E]) -> npt.NDArray[E]:
+        """(k, rows, n) of numbers of any kind, with 0 for those that are kept."""
+        return np.where(self.mask, np.zeros((), rows.dtype), rows)
+
     def fill_interval(self, x: Range) -> Range:
         """`fill` of the ends of ranges (rows, n)."""
         return x if self.everything else range_moved(x, lambda v: self.fill(v[None])[0])

@@ -207,6 +207,12 @@ class PossibleArithmetic:
         known = self._within(np.full(a.shape, low / 2), np.full(a.shape, high * 2))
         return a.both(replace(known, nan=np.ones(a.shape, bool)))
 
+    def spoiled(self, a: Possible, by: Possible) -> Possible:
+        """What is left of both: nothing but NaN where `by` is surely NaN or +∞."""
+        fine = by.below | by.zero | (by.above & (by.above_least < np.inf))
+        nan = (by.nan | by.rises) & a.any
+        return a.where(np.broadcast_to(fine, nan.shape)).or_nan(nan)
+
     def function(self, f: Function, a: Possible) -> Possible:
         a = self.read(a)
         most = float(self.format.largest_finite)
@@ -302,8 +308,8 @@ class PossibleArithmetic:
         return self._total([self.read(t) for t in terms])
 
     def _total(self, terms: Sequence[Possible]) -> Possible:
-        if len(terms) == 1:
-            return terms[0]
+        if len(terms) == 1:  # which may be added to 0
+            return terms[0].either(self._result(terms[0]))
         count = 2 * len(terms) + _EXTRA
         shape = np.broadcast_shapes(*(t.shape for t in terms))
         low, high, down, up, floor = (np.zeros(shape) for _ in range(5))

@@ -4,8 +4,9 @@ Neither meaning needs the −∞ itself. Which elements of a tensor are −∞ f
 the constants; there a finite number takes its place, in a tensor of another name, and a Softmax or
 LogSoftmax over such a tensor becomes a MaskedSoftmax or MaskedLogSoftmax with a second input that
 says which scores are kept. Of scores that are finite this changes no bit at run time: s + (−∞) = −∞
-and exp(−∞) = 0, which adds nothing to a sum and is nowhere the maximum. Elements that stay −∞ up to
-an output are put back by the logarithm of 0 that they are.
+and exp(−∞) = 0, which adds nothing to a sum and is nowhere the maximum. Of a score that is left out
+and is +∞ or NaN the softmax of its row is NaN, as that of +∞ − ∞ is. Elements that stay −∞ up to an
+output are put back by the logarithm of 0 that they are.
 """
 
 from __future__ import annotations

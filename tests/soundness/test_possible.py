@@ -127,6 +127,14 @@ def test_operations_give_what_is_said(results: Subnormals, operands: Subnormals)
                 _sums(rng, arithmetic, [(a, xs), (b, ys), (c, zs)], (bits, fused))
 
 
+def test_a_sum_of_one_term_may_be_flushed_where_results_are() -> None:
+    """As where a runtime adds it to 0."""
+    arithmetic = PossibleArithmetic(TINY, contract(FLUSH, KEEP, TINY))
+    least = np.full((1, 1), float(TINY.smallest_subnormal))
+    found = arithmetic.sum_of_terms([Possible.within(least, least, float(least[0, 0]))])
+    assert np.all(found.zero & found.above)
+
+
 def _sums(
     rng: np.random.Generator,
     arithmetic: PossibleArithmetic,

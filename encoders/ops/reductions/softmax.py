@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, between, moved, sum_of_terms
+from encoders.arithmetic.runtime import Arithmetic, between, moved, spoils, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
@@ -135,7 +135,8 @@ def _computed(
     site: Site, x: V, arithmetic: Arithmetic[V], contract: RuntimeContract
 ) -> tuple[V, V, V]:
     kept = _kept(site)
-    rows = moved(moved(x, _rows(site).split), kept.fill)
+    whole = moved(x, _rows(site).split)
+    rows = moved(whole, kept.fill)
     shifted = arithmetic.subtract(rows, reduce(arithmetic.maximum, columns(rows)))
     powers = between(arithmetic, arithmetic.function(EXP, shifted), 0.0, 1.0)
     if not kept.everything:
@@ -144,6 +145,8 @@ def _computed(
     total = sum_of_terms(arithmetic, contract, columns(powers))
     if kept.everything:  # the largest score has the power 1
         total = between(arithmetic, total, 1.0, float(kept.rows.length))
+    elif spoils(arithmetic):  # the file adds −∞ to these, which is NaN of +∞
+        total = reduce(arithmetic.spoiled, columns(moved(whole, kept.left_out)), total)
     return shifted, powers, total
 
 
