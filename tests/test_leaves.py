@@ -117,6 +117,32 @@ def test_a_trusted_margin_makes_an_answer_conditional(folder: Path) -> None:
     assert json.loads(found.to_json())["verdict"] == "conditional"
 
 
+def test_an_answer_with_trusted_margins_lists_both_proofs(folder: Path) -> None:
+    """Once each, in the JSON as in what is dumped: what the claim rests on is among them."""
+    model = mlp(folder / "m.onnx", (2, 12, 8, 2), seed=3, scale=0.5)
+    property_file(folder / "p.vnnlib", f"(<= (- Y_0 Y_1) {reached(model) - 0.05:.3f})")
+    leaves = leaves_file(
+        folder / "l.json", [{"margins": [{"conjunction": 0, "row": 0, "margin": 0.05}]}]
+    )
+    written: dict[str, Any] = {"json": folder / "r.json", "dump_smt2": folder / "queries"}
+    found = asked(model, leaves, **written)
+    assert found.verdict == "conditional"
+    every = [(o.name, o.node) for o in found.every_obligation]
+    assert len(set(every)) == len(every)
+    of_nodes = {o.name for n in found.nodes for o in n.obligations}
+    assert {f"{n}/claim/property" for n in ("within-tolerance", "trusted-margin")} <= of_nodes
+    used = [o.application.lemma for o in found.every_obligation if o.application]
+    assert {lemma.name for lemma in used if lemma} <= {o.name for o in found.obligations}
+    document = json.loads((folder / "r.json").read_text())
+    listed = [(o["name"], n["name"]) for n in document["nodes"] for o in n["obligations"]]
+    listed += [(o["name"], "") for o in document["lemmas"]]
+    assert sorted(listed) == sorted(every)
+    dumped = (folder / "queries").glob("*-instance-*[!s].smt2")
+    titles = [p.read_text().splitlines()[0].removeprefix("; instance ") for p in dumped]
+    applied = [f"{o.name} at {o.node}" for o in found.every_obligation if o.application]
+    assert sorted(titles) == sorted(applied)
+
+
 def test_a_trusted_margin_that_is_false_does_not_hide_a_violation(folder: Path) -> None:
     model = mlp(folder / "m.onnx", (2, 12, 8, 2), seed=3, scale=0.5)
     property_file(folder / "p.vnnlib", f"(<= (- Y_0 Y_1) {reached(model) + 0.1:.3f})")

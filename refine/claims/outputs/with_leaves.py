@@ -29,10 +29,12 @@ from refine.domain.box import Box
 from refine.domain.domain import Domain
 from refine.domain.leaves import Leaf, Leaves, boxes_of, half_open, read_leaves
 from refine.domain.properties import Property
+from refine.proof.compose import merged
 from refine.proof.cover import covers
 from refine.proof.input_splitting import Part
 from refine.proof.proof import Proof, first_proof
-from refine.results.verdict import Assumption, Result, Tolerance, Verdict
+from refine.results.obligation import Obligation
+from refine.results.verdict import Assumption, NodeReport, Result, Tolerance, Verdict
 
 MARGIN_FROM = ClaimOption(
     name="margin_from",
@@ -86,15 +88,27 @@ def settled_by_leaves(asked: Asked, claim: Claim, unsafe: Property, path: Path) 
         f"margins over the reals that {whose} gives are right, in {len(rest)} of its leaves; "
         "nothing here has checked them",
     )
+    nodes, obligations = _together(plain, found)
     return replace(
         plain,
         verdict=Verdict.CONDITIONAL,
         reason=f"no execution reaches the unsafe set if {leaves.verifier} is right about margins "
         f"over the reals ({leaves.source}), which were not proved here",
         assumptions=(*plain.assumptions, rests),
-        obligations=(*plain.obligations, *(o for n in found.nodes for o in n.obligations)),
+        nodes=nodes,
+        obligations=obligations,
         seconds=clock.seconds,
     )
+
+
+def _together(
+    plain: Result, trusting: Result
+) -> tuple[tuple[NodeReport, ...], tuple[Obligation, ...]]:
+    """What nodes owe, and what no node does, in either of two proofs: each once, by its name."""
+    both = (plain, trusting)
+    of_nodes = merged([{n.name: n.obligations for n in result.nodes} for result in both])
+    (owed,) = merged([{"": result.obligations} for result in both]).values()
+    return tuple(replace(n, obligations=of_nodes[n.name]) for n in plain.nodes), owed
 
 
 def _left(begun: Proof, cuts: Sequence[_Cut], domain: Domain) -> tuple[list[Box], list[TrustedBox]]:
