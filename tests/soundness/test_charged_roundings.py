@@ -24,6 +24,7 @@ from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval, dot_up, norms_up
 from encoders.numbers.leaning import Leaning
 from encoders.operator import Contribution, ValueMap
+from encoders.ops.reductions import reduce_l2
 from encoders.quantized import layers
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_values
 from encoders.relaxations.elementwise import Secant, elementwise_differences
@@ -42,6 +43,15 @@ def test_norms_of_numbers_whose_squares_underflow() -> None:
     v = np.array([[2.0**-540, 2.0**-560, 0.0], [2.0**-530, 2.0**-538, 2.0**-539]])
     for row, norm in zip(v, norms_up(v, axis=1), strict=True):
         assert Fraction(float(norm)) ** 2 >= sum(x**2 for x in exact(row))
+
+
+def test_norms_of_rows_that_lie_apart_in_memory_are_no_larger_than_their_least() -> None:
+    """Columns are added one after the other, and each sum is rounded up."""
+    lo = np.full((2, 2000), np.sqrt(0.75 * 2.0**-52))
+    lo[:, 0] = 1.0
+    least = reduce_l2._range(Interval(np.asfortranarray(lo), np.asfortranarray(lo) + 1.0)).lo
+    for row, norm in zip(lo, np.ravel(least).tolist(), strict=True):
+        assert 0 < Fraction(norm) ** 2 <= sum(x**2 for x in exact(row))
 
 
 def test_many_functionals_of_many_numbers_are_summed_upwards() -> None:
