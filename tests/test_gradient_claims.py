@@ -98,6 +98,25 @@ def test_a_mask_put_on_too_late_is_found(
         assert any(np.any(np.isnan(np.asarray(v, np.float64))) for v in found.values())
 
 
+LEFT_OUT: Nodes = (
+    ("Div", "one n", "q"), ("Add", "q masks", "s"), ("Exp", "s", "e"), ("Mul", "x e", "p"),
+    ("Equal", "n zero", "c"), ("Where", "c zero p", "Y"),
+)  # fmt: skip
+
+
+def test_a_score_that_a_stored_mask_leaves_out_may_be_infinite(tmp_path: Path) -> None:
+    """+∞ − ∞ is NaN at run time, and the derivative by x is 0 times that, though Y is finite."""
+    path = written(tmp_path, LEFT_OUT, {**Z, "masks": [-np.inf, -np.inf]}, "x n")
+    given = {"x": np.ones(2, np.float32), "n": np.zeros(2, np.float32)}
+    assert np.all(OnnxRuntime(path).run(given)["Y"] == 0)
+    asked: dict[str, Any] = {"claim": "gradient-safe", "wrt": "x", **QUICK}
+    for contract in ("ort-cpu", "ieee-any"):
+        result = refine.check(path, input=("x=1..2", "n=0..1"), contract=contract, **asked)
+        assert result.verdict is not Verdict.VERIFIED
+        result = refine.check(path, input=("x=1..2", "n=0.5..1"), contract=contract, **asked)
+        assert result.verdict is Verdict.VERIFIED
+
+
 def test_what_is_assumed_of_numbers_below_the_normal_ones_is_said(tmp_path: Path) -> None:
     """Of a divisor as small as any, that one operation does not read it as 0 and another not; a
     contract that keeps them, or a mask that leaves none, needs no such assumption."""
