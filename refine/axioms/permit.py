@@ -32,7 +32,7 @@ KEYS: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
 ASSUMPTIONS = (
     *("contract", "graph", "semantics", "inputs", "analyser", "solver", "function", "evidence"),
     *("integers", "kinks", "model", "rules", "specification", "specification's contract"),
-    *("stored-numbers", "trusted-margins"),
+    *("stored-numbers", "subnormals", "trusted-margins"),
 )
 """The names of everything that a result may assume."""
 _MANY = 20  # words, beyond which a message does not list them
