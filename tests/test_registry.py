@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 import onnx
@@ -29,8 +30,20 @@ def applied(op: str, opset: int, **attributes: AttributeValue) -> Node:
 
 @pytest.mark.parametrize("name", list(operators()))
 def test_an_attribute_without_a_meaning_is_refused(name: str) -> None:
-    with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
-        lookup(applied(name, 99, of_tomorrow=1))
+    node = applied(name, 99, of_tomorrow=1)
+    said = rf"'here' \({node.spelled}\): attribute 'of_tomorrow'"
+    with pytest.raises(UnsupportedModel, match=said):
+        lookup(node)
+
+
+@pytest.mark.parametrize("name", list(operators()))
+def test_operators_are_called_what_files_call_them(name: str) -> None:
+    spelled, in_no_file = applied(name, 99).spelled, {"Rational", "RunsInstead"}
+    if name not in MADE or name in in_no_file:
+        assert spelled == name
+    else:
+        assert spelled in attribute_names()
+        assert re.search(rf"\b{spelled}\b", MADE[name])
 
 
 @pytest.mark.parametrize("name", list(operators()))
@@ -59,8 +72,10 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(REWRITINGS))
 def test_what_is_decomposed_refuses_an_attribute_without_a_meaning(name: str) -> None:
-    with pytest.raises(UnsupportedModel, match=rf"'here' \({name}\): attribute 'of_tomorrow'"):
-        decomposed(applied(name, 99, of_tomorrow=1), {}, {}, ())
+    node = applied(name, 99, of_tomorrow=1)
+    said = rf"'here' \({node.spelled}\): attribute 'of_tomorrow'"
+    with pytest.raises(UnsupportedModel, match=said):
+        decomposed(node, {}, {}, ())
     of = ("Resize", "Upsample") if name == "Interpolate" else (name,)
     assert REWRITINGS[name][1] <= {a for op in of for a in attribute_names()[op]}
 

@@ -58,17 +58,18 @@ def test_a_function_of_a_preview_is_not_listed_beside_what_is_unknown(tmp_path: 
 
 def test_every_use_without_a_meaning_is_listed(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Conv", ["x", "x"], ["a"], name="one"),
+        helper.make_node("GridSample", ["x", "g"], ["a"], name="one"),
         helper.make_node("Det", ["m"], ["d"], name="two"),
         helper.make_node("ReduceMax", ["k"], ["e"], name="three"),
         helper.make_node("Add", ["d", "e"], ["f"]),
         helper.make_node("Add", ["a", "f"], ["y"]),
     ]
     stored = {"k": np.array([1.0, 2.0], np.float32)}
-    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1, 2, 2], "m": [2, 2]}, {"y": None}, stored)
+    inputs = {"x": [1, 1, 2, 2], "g": [1, 2, 2, 2], "m": [2, 2]}
+    path = save(tmp_path / "m.onnx", nodes, inputs, {"y": None}, stored)
     found = not_understood(path)
     assert found[0].startswith("1 node of Det")
-    assert any("'one' (Conv)" in text for text in found[1:])
+    assert any("'one' (GridSample): its grid" in text for text in found[1:])
 
 
 def test_open_dimensions_are_asked_for(tmp_path: Path) -> None:

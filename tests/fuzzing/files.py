@@ -132,7 +132,7 @@ def fault_of(case: Case, folder: Path, watch: Watch) -> str | None:
         return f"no end within {LONGEST} s"
     if code not in CODES:
         return f"exit code {code}: {said[:200]}"
-    answer = _ANSWERS.get(code)
+    answer = "bounded" if code == 0 and case.arguments[0] == "diff" else _ANSWERS.get(code)
     if answer is not None and answer not in out.getvalue() and case.arguments[0] != "zoo":
         return f"exit code {code} without '{answer}': {out.getvalue()[-200:]!r} {said[-200:]!r}"
     if code == 2 and (said.count("\n") != 1 or not said.startswith("refine: ")):
