@@ -72,19 +72,20 @@ def _indices(shape: tuple[int, ...]) -> Index:
 
 @dataclass
 class _Recorder:
-    """An arithmetic on indices that knows one operation: a chain of products, written down."""
+    """An arithmetic on indices that knows one operation: a sum of products, written down."""
 
     pairs: list[tuple[Index, Index]] = field(default_factory=list)
 
     def constant(self, values: Array) -> Index:
         return np.full((1, *values.shape), _NOTHING, np.intp)
 
-    def chain(self, pairs: Sequence[tuple[Index, Index]], start: Any | None) -> Index:
+    def sum_of_products(self, pairs: Sequence[tuple[Index, Index]], bias: Index | None) -> Index:
+        """In whatever order: what it reads is the same."""
         self.pairs = list(pairs)
         return np.zeros(np.broadcast_shapes(*(v.shape for p in pairs for v in p)), np.intp)
 
-    def add(self, a: Index, b: Index) -> Index:
-        return a
+    def sum_of_terms(self, terms: Sequence[Index]) -> Index:
+        raise NoTerms("it adds up more than products")
 
     def __getattr__(self, name: str) -> Any:
         raise NoTerms(f"its sum is followed by the operation '{name}'")
