@@ -24,8 +24,11 @@ def both_ranges(x: Range, other: Interval) -> Range:
 
 def hull_of(x: Interval, e: Radius) -> Range:
     """Of real numbers in these ranges, of the run-time numbers that are at most `e` from them, and
-    of all between both."""
-    return enclosed(HULL_RANGE, X=range_of(x), e=e)
+    of all between both; where more is known of the run-time numbers, within that."""
+    hull = enclosed(HULL_RANGE, X=range_of(x), e=e)
+    if type(x) in (Interval, Range):
+        return hull
+    return both_ranges(hull, x.inflate(e.bound))
 
 
 def kept_range(x: Range, kept: Interval) -> Range:

@@ -33,7 +33,8 @@ def cut(step: Step, through: Through, after: Interval, meant: Interval) -> Throu
     apart = minus(after, meant)
     size = through.moved.radius.bound
     cut = (apart.hi - apart.lo) <= _KNOWN * size
-    if not np.any(cut):
+    # what other constants give through `shift` is part of d: it is left to all elements or to none
+    if not np.any(cut) or (through.shift is not None and not np.all(cut)):
         return through
     kept = ~cut if through.kept is None else through.kept & ~cut
     range_ = Interval(np.where(cut, apart.lo, 0.0), np.where(cut, apart.hi, 0.0))
@@ -46,4 +47,6 @@ def cut(step: Step, through: Through, after: Interval, meant: Interval) -> Throu
     on_d, on_x = (
         None if v is None else np.where(cut, 0.0, v) for v in (through.on_d, through.on_x)
     )
-    return replace(through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x)
+    return replace(
+        through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x, shift=None
+    )
