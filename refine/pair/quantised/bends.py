@@ -47,6 +47,4 @@ def cut(step: Step, through: Through, after: Interval, meant: Interval) -> Throu
     on_d, on_x = (
         None if v is None else np.where(cut, 0.0, v) for v in (through.on_d, through.on_x)
     )
-    return replace(
-        through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x, shift=None
-    )
+    return replace(through, kept=kept, range=range_, noise=noise, on_d=on_d, on_x=on_x, shift=None)
