@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import z3
 
@@ -39,8 +40,12 @@ class Lemma:
     argument: Callable[[], Argument]
     logic: str
 
+    @cached_property
+    def _built(self) -> Argument:
+        return self.argument()
+
     def query(self, timeout: float = 10.0, rlimit: int = 0) -> Query:
-        argument = self.argument()
+        argument = self._built
         return Query(
             self.name,
             self.kind,

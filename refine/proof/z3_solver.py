@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -65,6 +65,14 @@ class Query:
     steps: tuple[Fact, ...] = ()
     places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
+    @cached_property
+    def scripts(self) -> tuple[str, str]:
+        """Whether hypotheses and negated goal can hold together, and whether the hypotheses can."""
+        shown = [*(s.formula for s in self.steps), self.goal.formula]
+        goal = z3.And(*shown) if self.steps else self.goal.formula
+        terms = [*(h.formula for h in self.hypotheses), z3.Not(goal)]
+        return _in_fresh_context(_Stated(_written(terms), terms))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -84,7 +92,7 @@ def smt2_text(query: Query) -> str:
     steps and the goal. The same query gives
     the same text in every process. Names of variables may not contain `|` or a backslash.
     """
-    body, _ = _scripts(query)
+    body, _ = query.scripts
     lines = [f"{query.kind.value} {query.name}" + (f" at {query.node}" if query.node else "")]
     lines += [f"assume {h.text}" for h in query.hypotheses]
     lines += [f"by {s.text}" for s in query.steps]
@@ -154,16 +162,8 @@ def answer_to(script: str, seconds: float) -> tuple[str, str]:
 
 def hypotheses_text(query: Query) -> str:
     """The question whether the hypotheses can hold, as a script; empty if there are none."""
-    _, text = _scripts(query)
+    _, text = query.scripts
     return text
-
-
-def _scripts(query: Query) -> tuple[str, str]:
-    """Whether hypotheses and negated goal can hold together, and whether the hypotheses can."""
-    shown = [*(s.formula for s in query.steps), query.goal.formula]
-    goal = z3.And(*shown) if query.steps else query.goal.formula
-    terms = [*(h.formula for h in query.hypotheses), z3.Not(goal)]
-    return _in_fresh_context(_Stated(_written(terms), terms))
 
 
 @dataclass(frozen=True)
