@@ -130,6 +130,7 @@ _SPELLED: Mapping[str, str] = {
     "Lookup": "Gather",
     "MaskedLogSoftmax": "LogSoftmax",
     "MaskedSoftmax": "Softmax",
+    "MaskedWhere": "Where",
     "Narrow": "Cast",
     "Truncate": "Cast",
     "WholeAdd": "Add",

@@ -117,6 +117,26 @@ def test_a_score_that_a_stored_mask_leaves_out_may_be_infinite(tmp_path: Path) -
         assert result.verdict is Verdict.VERIFIED
 
 
+FACTOR_TOO_LATE: Nodes = (
+    ("Add", "x masks", "s"), ("Exp", "s", "e"), ("Div", "one n", "q"), ("Mul", "e q", "p"),
+    ("Equal", "n zero", "c"), ("Where", "c zero p", "Y"),
+)  # fmt: skip
+
+
+def test_what_comes_back_to_a_score_that_is_left_out_is_multiplied_by_its_power(
+    tmp_path: Path,
+) -> None:
+    """By 0, which is NaN of the derivative 0·∞ of a quotient that is masked too late; and a score
+    that is left out may be as large as it likes."""
+    path = written(tmp_path, FACTOR_TOO_LATE, {**Z, "masks": [-np.inf, -np.inf]}, "x n")
+    asked: dict[str, Any] = {"claim": "gradient-safe", "wrt": "x", **QUICK}
+    for contract in ("ort-cpu", "ieee-any"):
+        result = refine.check(path, input=("x=1..500", "n=0..1"), contract=contract, **asked)
+        assert result.verdict is Verdict.VIOLATED
+        result = refine.check(path, input=("x=1..500", "n=0.5..1"), contract=contract, **asked)
+        assert result.verdict is Verdict.VERIFIED
+
+
 def test_what_is_assumed_of_numbers_below_the_normal_ones_is_said(tmp_path: Path) -> None:
     """Of a divisor as small as any, that one operation does not read it as 0 and another not; a
     contract that keeps them, or a mask that leaves none, needs no such assumption."""

@@ -72,6 +72,7 @@ CASES: dict[str, Case] = {
     "LayerNormalization": ([ROWS], [np.ones(5, np.float32), ROWS[0]], {"epsilon": 1e-3}),
     "LogSoftmax": ([ROWS], [], {"axis": 0}),
     "MatMul": ([ROWS, OTHER.T.copy()], [], {}),
+    "MaskedWhere": ([ROWS], [np.where(OTHER > 0, -np.inf, OTHER).astype(np.float32)], {}),
     "MaxPool": ([IMAGE], [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "Pow": ([POSITIVE], [np.float32(3)], {}),
     "Softmax": ([ROWS], [], {"axis": -1}),
@@ -99,6 +100,9 @@ def model(op: str, case: Case) -> onnx.ModelProto:
         nodes.append(helper.make_node("Greater", names, ["truth"], "compare"))
         reads = ["truth", *names]
     written = "t" if op in TRUTHS else "y"
+    if op == "MaskedWhere":  # of an Exp behind stored -inf
+        nodes.append(helper.make_node("Add", reads, ["score"], "mask"))
+        op, reads = "Exp", ["score"]
     nodes.append(helper.make_node(op, reads, [written], "node", **attributes))
     if op in TRUTHS:
         nodes.append(helper.make_node("Cast", ["t"], ["y"], "cast", to=onnx.TensorProto.FLOAT))

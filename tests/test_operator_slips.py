@@ -253,8 +253,8 @@ NOTHING_ROUNDED = (
 # that are in tests/soundness/mutants.py.
 FLUSHED_ONLY = (
     *("Abs", "ArgMax", "ArgMin", "Ceil", "Clip", "Equal", "Floor", "GlobalMaxPool", "Greater"),
-    *("GreaterOrEqual", "Less", "LessOrEqual", "Max", "MaxPool", "Min", "Neg", "ReduceMax"),
-    *("ReduceMin", "Relu", "Sign", "Where"),
+    *("GreaterOrEqual", "Less", "LessOrEqual", "MaskedWhere", "Max", "MaxPool", "Min", "Neg"),
+    *("ReduceMax", "ReduceMin", "Relu", "Sign", "Where"),
 )
 
 Slip = Callable[[Operator], Operator]

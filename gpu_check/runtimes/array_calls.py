@@ -40,6 +40,7 @@ _SAME = {
     "Less": "less",
     "LessOrEqual": "less_equal",
     "Log": "log",
+    "MaskedWhere": "where",
     "Mul": "multiply",
     "Neg": "negative",
     "Not": "logical_not",

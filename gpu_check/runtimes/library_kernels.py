@@ -46,6 +46,7 @@ _TORCH = {
     "Equal": "eq",
     "GreaterOrEqual": "greater_equal",
     "LessOrEqual": "less_equal",
+    "MaskedWhere": "where",
     "Not": "logical_not",
     "Or": "logical_or",
     "Where": "where",

@@ -54,6 +54,7 @@ MADE: Mapping[str, str] = {
     "Lookup": "Gather from stored data by computed indices",
     "MaskedLogSoftmax": "LogSoftmax behind a mask of -inf",
     "MaskedSoftmax": "Softmax behind a mask of -inf",
+    "MaskedWhere": "Where in place of a mask of -inf",
     "Rational": "numbers of FPCore files",
     "Narrow": "Cast to floating-point types of at most eight bits",
     "RunsInstead": "two graphs that are compared",

@@ -10,6 +10,8 @@ from onnx import helper, numpy_helper
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph, Node
+from onnx_import.passes.body import Body
+from onnx_import.passes.masks import without_masked_choice
 from onnx_import.tensors import code_of
 
 _SPELLED: Mapping[str, str] = {"WholeAdd": "Add", "WholeSub": "Sub", "WholeMul": "Mul"}
@@ -23,12 +25,20 @@ def model_of(graph: Graph, name: str) -> onnx.ModelProto:
     stored number that a file of its type does not hold.
     """
     opsets = {node.domain: node.opset for node in graph.order}
-    nodes = [_node(node) for node in graph.order]
+    stored = [_initializer(graph, tensor) for tensor in graph.constants]
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.order:
+        if node.op != "MaskedWhere":
+            nodes.append(_node(node))
+            continue
+        body = Body(node, graph.types, graph.constants, graph.named)
+        without_masked_choice(body)
+        nodes += body.finish().protos.values()
+        stored += [numpy_helper.from_array(v, t) for t, v in body.constants.items()]
     values = [
         helper.make_tensor_value_info(tensor, _code(graph, tensor), graph.types[tensor].shape)
         for tensor in (*graph.inputs, *graph.outputs)
     ]
-    stored = [_initializer(graph, tensor) for tensor in graph.constants]
     made = helper.make_graph(
         nodes, name, values[: len(graph.inputs)], values[len(graph.inputs) :], stored
     )

@@ -5,8 +5,9 @@ the constants; there a finite number takes its place, in a tensor of another nam
 LogSoftmax over such a tensor becomes a MaskedSoftmax or MaskedLogSoftmax with a second input that
 says which scores are kept. Of scores that are finite this changes no bit at run time: s + (−∞) = −∞
 and exp(−∞) = 0, which adds nothing to a sum and is nowhere the maximum. Of a score that is left out
-and is +∞ or NaN the softmax of its row is NaN, as that of +∞ − ∞ is. Elements that stay −∞ up to an
-output are put back by the logarithm of 0 that they are.
+and is +∞ or NaN the softmax of its row is NaN, as that of +∞ − ∞ is. An Exp is taken of 0 in place
+of −∞, and a MaskedWhere puts the power 0 there; another one puts back elements that stay −∞ up to
+an output, by the logarithm of 0 that they are. Of +∞ or NaN that it leaves out it makes NaN.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
+from onnx_import.passes.body import Body
 from onnx_import.passes.folding.fold import fold
 from onnx_import.passes.normalize import free
 from onnx_import.tensors import type_of
@@ -54,6 +57,18 @@ def without_infinities(
     work = _Work(dict(types), dict(constants), masks, outputs, nodes)
     made = tuple(part for node in nodes for part in work.read(node))
     return made, work.types, work.constants
+
+
+def without_masked_choice(body: Body) -> None:
+    """What a file says in place of a MaskedWhere: of a number x that is left out 0·(x < most? 0: x)
+    is added to what stands for it, which is NaN where x is +∞ or NaN, and else 0."""
+    mask, instead, left_out = body.node.inputs
+    kind = body.types[left_out].dtype.numpy
+    most = body.store(np.asarray(ml_dtypes.finfo(kind).max, kind))  # type: ignore[no-untyped-call]
+    zero = body.store(np.zeros((), kind))
+    odd = body.add("Where", body.add("Less", left_out, most), zero, left_out)
+    spoilt = body.add("Add", instead, body.add("Mul", odd, zero))
+    body.add("Where", mask, spoilt, left_out)
 
 
 def _infinite(value: Array) -> Mask:
@@ -154,22 +169,22 @@ class _Work:
         return replace(node, outputs=(self.renamed[output],))
 
     def _exp(self, node: Node) -> list[Node]:
+        """The power 0 for what is left out, of which e^0 is taken so that it cannot overflow."""
         mask, kind = self._mask(node.inputs[0]), self.types[node.outputs[0]]
-        power = self._fresh(node.outputs[0], kind)
+        score, power = (self._fresh(f"{node.outputs[0]}@{w}", kind) for w in ("score", "power"))
         stored = self._store(node, "masked", mask)
         zero = self._store(node, "zero", np.zeros((), kind.dtype.numpy))
-        last = (stored, zero, power)
+        given = self._finite(node.inputs[0])
         return [
-            replace(self._reading(node), outputs=(power,)),
-            Node(
-                self._named(f"{node.name}@masked"),
-                "Where",
-                inputs=last,
-                outputs=node.outputs,
-                attributes={},
-                opset=node.opset,
-            ),
+            self._made(node, "filled", "MaskedWhere", (stored, zero, given), score),
+            replace(node, inputs=(score,), outputs=(power,)),
+            self._made(node, "masked", "MaskedWhere", (stored, zero, power), node.outputs[0]),
         ]
+
+    def _made(self, node: Node, what: str, op: str, inputs: tuple[str, ...], output: str) -> Node:
+        """A node beside this one."""
+        name = self._named(f"{node.name}@{what}")
+        return Node(name, op, inputs=inputs, outputs=(output,), attributes={}, opset=node.opset)
 
     def _writing(self, node: Node, mask: Mask) -> list[Node]:
         """The node, whose output is −∞ in these places; put back where a caller reads it."""
@@ -183,27 +198,14 @@ class _Work:
         if output not in self.outputs:
             return [written]
         scalar = TensorType(kind.dtype, ())
-        names = [self._fresh(f"{output}@{what}", scalar) for what in ("zero", "log")]
+        computed, log = (self._fresh(f"{output}@{what}", scalar) for what in ("zero", "log"))
         zero = self._store(node, "zero", np.zeros((), kind.dtype.numpy))
-        last = (self._store(node, "masked", mask), names[1], finite)
-        parts = (
-            ("Identity", (zero,), names[:1]),
-            ("Log", (names[0],), names[1:]),
-            ("Where", last, [output]),
-        )
+        stored = self._store(node, "masked", mask)
         return [
             written,
-            *(
-                Node(
-                    self._named(f"{node.name}@{op}"),
-                    op,
-                    inputs=inputs,
-                    outputs=tuple(writes),
-                    attributes={},
-                    opset=node.opset,
-                )
-                for op, inputs, writes in parts
-            ),
+            self._made(node, "Identity", "Identity", (zero,), computed),
+            self._made(node, "Log", "Log", (computed,), log),
+            self._made(node, "Where", "MaskedWhere", (stored, log, finite), output),
         ]
 
     def _unread(self, tensor: str) -> Mask:

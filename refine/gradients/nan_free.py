@@ -40,7 +40,6 @@ from encoders.operator import RuntimeSemantics
 from encoders.program import Program, Step, program_of
 from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from encoders.scheduling import contract_at
-from encoders.traits import Absorption
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, Graph, TensorType
 
@@ -256,8 +255,6 @@ class _Search:
                     made = [a.either(b) for a, b in zip(found, made, strict=True)]
                 found = made or found  # a formula that does not apply here gives nothing
         assert found is not None
-        if _hides(step, reads):
-            return [_unknown(kind) for kind in kinds]
         return [_typed(p, kind) for p, kind in zip(found, kinds, strict=True)]
 
     def _formula(
@@ -353,24 +350,6 @@ def _by_element(step: Step) -> bool:
         return True
     alone = [site.type_of(i).shape for i in site.variable] == [site.outputs[0].shape]
     return alone and operator.element is not None
-
-
-def _hides(step: Step, reads: PossibleTensors) -> bool:
-    """Does a stored condition leave out what may be +∞ or NaN? Where it stands for a −∞ that the
-    file adds instead (`onnx_import.passes.masks`), the result is NaN at run time."""
-    chosen = step.operator.absorbs is not None and step.operator.absorbs.by is Absorption.CHOSEN
-    condition = step.site.constants[0] if chosen else None
-    if condition is None:
-        return False
-    computed = dict(zip(step.site.variable, step.reads, strict=True))
-    kept = np.broadcast_to(condition.astype(bool), step.site.outputs[0].shape)
-    for position, left_out in ((1, ~kept), (2, kept)):
-        if position in computed:
-            seen = reads[computed[position]]
-            spoilt = np.any(seen.nan | (seen.above_most == np.inf), axis=0)
-            if np.any(np.broadcast_to(spoilt, kept.shape) & left_out):
-                return True
-    return False
 
 
 def _forms(step: Step) -> tuple[RuntimeSemantics, ...] | None:

@@ -161,4 +161,5 @@ def every_example() -> dict[str, list[Example]]:
         found[f"Whole{op}"] += sorted(found[op], key=lambda c: not c.name.startswith("Whole"))
     for op in ("Softmax", "LogSoftmax"):
         found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
+    found["MaskedWhere"] += [c for c in test_masks.CASES if c.nodes[-1][0] == "Exp"]
     return found

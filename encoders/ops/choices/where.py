@@ -1,4 +1,9 @@
-"""Where: one of two numbers, as a condition says; exact where the condition cannot flip."""
+"""Where: one of two numbers, as a condition says; exact where the condition cannot flip.
+
+MaskedWhere is no ONNX operator: the reader makes it where the file adds a stored −∞ to a number,
+which stands in its third operand and is not chosen there. If that is +∞ or NaN the result is NaN at
+run time, as +∞ − ∞ is; so is its derivative, which the file multiplies by 0 or by that NaN.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, aligned
-from encoders.arithmetic.values import Inputs, V
+from encoders.arithmetic.runtime import Arithmetic, aligned, moved, spoils
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.signed_sum import check_float
 from encoders.gradients.rule import Carried, Gradient, Reverse
@@ -86,6 +92,35 @@ def runtime(
     return (arithmetic.select(*aligned((first, *inputs[1:]))),)
 
 
+def masked_runtime(
+    site: Site, inputs: Inputs[V], arithmetic: Arithmetic[V], contract: RuntimeContract
+) -> tuple[V, ...]:
+    """NaN, too, of what is left out and is +∞ or NaN."""
+    mask = _mask(site)
+
+    def left_out(array: npt.NDArray[E]) -> npt.NDArray[E]:
+        return np.where(mask, array, np.zeros((), array.dtype))
+
+    (chosen,) = runtime(site, inputs, arithmetic, contract)
+    if spoils(arithmetic):
+        chosen = arithmetic.spoiled(chosen, moved(inputs[2], left_out))
+    return (chosen,)
+
+
+def _mask(site: Site) -> npt.NDArray[np.bool_]:
+    """Which elements of the third operand are left out."""
+    condition = site.constants[0]
+    assert condition is not None
+    return condition.astype(bool)
+
+
+def _check_masked(site: Site) -> None:
+    check_float(site)
+    mask, shape = site.constants[0], site.outputs[0].shape
+    if mask is None or mask.shape != shape or site.type_of(2).shape != shape:
+        raise site.unsupported("what its mask leaves out is not stored, or of another shape")
+
+
 def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     condition, a, b = _known(site, ranges)
     yes, no = _certain(condition)
@@ -156,21 +191,36 @@ def gradient(r: Reverse) -> Carried:
     return {i: r.x.chosen(*choices[i]).unbroadcast(r.read(i).shape) for i in r.wanted & {1, 2}}
 
 
-OPERATORS = (
-    Operator(
-        "Where",
-        since=9,
-        check=check_float,
-        real=real,
-        runtime=runtime,
-        values=values,
-        differences=differences,
-        rounding=rounding,
-        gradient=Gradient(rule=gradient),
-        affine=True,
-        affine_where=lambda site: 0 not in site.variable,
-        per_element=True,
-        absorbs=Absorbing(Absorption.CHOSEN),
-        likeness=Likeness(chooses=True),
-    ),
+def _masked_gradient(r: Reverse) -> Carried:
+    """What goes to an operand is multiplied by 0 where that is not chosen: NaN stays NaN."""
+    mask, kind = _mask(r.site), r.up.kind.dtype.numpy
+    chosen = {1: mask.astype(kind), 2: (~mask).astype(kind)}
+    return {i: (r.up * r.stored(chosen[i])).unbroadcast(r.read(i).shape) for i in r.wanted & {1, 2}}
+
+
+_WHERE = Operator(
+    "Where",
+    since=9,
+    check=check_float,
+    real=real,
+    runtime=runtime,
+    values=values,
+    differences=differences,
+    rounding=rounding,
+    gradient=Gradient(rule=gradient),
+    affine=True,
+    affine_where=lambda site: 0 not in site.variable,
+    per_element=True,
+    absorbs=Absorbing(Absorption.CHOSEN),
+    likeness=Likeness(chooses=True),
 )
+
+_MASKED = replace(
+    _WHERE,
+    name="MaskedWhere",
+    check=_check_masked,
+    runtime=masked_runtime,
+    gradient=Gradient(rule=_masked_gradient),
+)
+
+OPERATORS = (_WHERE, _MASKED)
