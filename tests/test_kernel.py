@@ -8,6 +8,7 @@ import pickle
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from encoders.lemmas.combining import ERROR_SUM, EXACT
 from encoders.lemmas.kernel import Radius, Rounding, apply, exactly_zero, nothing_known
 from encoders.lemmas.lemma import Lemma
 from encoders.lemmas.library import LEMMAS
+from encoders.lemmas.ranges.placing import range_moved, stored_range
 from encoders.lemmas.reading.arrays import Frame, Reading
 from encoders.lemmas.reading.exact import Exact
 from encoders.lemmas.rounding import ROUNDED
@@ -108,15 +110,21 @@ def read(numbers: dict[str, float]) -> Arrays:
 
 
 def largest_near(lemma: Lemma, exact: Exact) -> Fraction | None:
-    """The radius of these numbers or of ones a little larger, which differ where it hangs on what
-    cancels, as 1/(1 − m·u) near m·u = 1; None where those do not meet the hypotheses."""
+    """The radius of these numbers or of ones a little larger, all or one, which differ where it
+    hangs on what cancels, as 1/(1 − m·u) near m·u = 1; None where those do not meet the
+    hypotheses."""
     whole = [f for f in lemma.hypotheses if isinstance(f, PowerOfTwo | Whole)]
     exactly = {p.name for p in parameters(*whole)}
     more = 1 + Fraction(1, 2**44)
-    near = Exact({n: v if n in exactly else v * more for n, v in exact.given.items()})
-    if not all(near.holds(f) for f in checked_of(lemma)):
-        return None
-    return max(exact.of(lemma.radius), near.of(lemma.radius))
+    free = exact.given.keys() - exactly
+    radii = [exact.of(lemma.radius)]
+    for larger in (free, *({name} for name in free)):
+        near = Exact({n: v * more if n in larger else v for n, v in exact.given.items()})
+        if all(near.holds(f) for f in checked_of(lemma)):
+            radii.append(near.of(lemma.radius))
+        elif larger is free:
+            return None
+    return max(radii)
 
 
 @every_lemma
@@ -313,9 +321,32 @@ def test_moving_makes_no_numbers() -> None:
     radius = off_by(np.arange(6.0).reshape(2, 3))
     np.testing.assert_array_equal(radius.moved(lambda v: v.T).bound, radius.bound.T)
     np.testing.assert_array_equal(radius.moved(lambda v: v[:, [2, 0]]).bound, [[2, 0], [5, 3]])
-    for made in (lambda v: v * 0.5, lambda v: -v, lambda v: v + 100.0):
+    for made in (
+        lambda v: v * 0.5,
+        lambda v: -v,
+        lambda v: v + 100.0,
+        lambda v: np.ones(2),
+        lambda v: np.full(2, np.nan),
+        lambda v: v[:, 1] + v[:, 2],
+        lambda v: 2.0 * v[:1],
+        lambda v: np.max(v, axis=0),
+        np.abs,
+        np.sort,
+    ):
         with pytest.raises(ValueError, match="numbers of its own"):
             radius.moved(made)
+
+
+def test_zeros_between_errors_are_of_what_is_stored() -> None:
+    """They are off by nothing, and whatever is said of them is no less. Of a range they would be
+    other numbers than its own."""
+    radius = off_by(np.array([3.0, 1.0]))
+    moved = radius.moved(lambda v: np.concatenate([v[1:], np.zeros(1), v[:1]]))
+    assert moved.bound[0] == 1.0 and moved.bound[1] >= 0.0 and moved.bound[2] == 3.0
+    x = stored_range(np.array([3.0, 1.0]))
+    for number in (0.0, 1.0, 2.0, np.nan):
+        with pytest.raises(ValueError, match="numbers of its own"):
+            range_moved(x, partial(np.append, values=number))
 
 
 def test_radii_survive_copies_and_processes() -> None:

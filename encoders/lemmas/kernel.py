@@ -55,6 +55,7 @@ from encoders.numbers.enclosure import (
     nothing,
     sum_up,
 )
+from encoders.numbers.moving import sources
 from encoders.numbers.radius import is_radius
 
 Given: TypeAlias = "Radius | Range | FloatArray | float"
@@ -144,7 +145,8 @@ class Radius:
 
         Raises ValueError for an f that makes other numbers.
         """
-        return _moved(there(self._bound, f), (self,))
+        (bound,) = there(f, self._bound, zeros=True)
+        return _moved(bound, (self,))
 
     def taken(self, places: Places) -> Radius:
         """The elements at these places of the flat array."""
@@ -416,16 +418,24 @@ def _after_all(lemma: Lemma, bound: FloatArray, premises: tuple[Application, ...
     return Application(lemma, numbers, largest, bound.size, premises)
 
 
-def there(held: FloatArray, f: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    """The elements where f moves them."""
-    moved = f(held)
-    if np.may_share_memory(moved, held):
+def there(
+    f: Callable[[FloatArray], FloatArray], *held: FloatArray, zeros: bool = False
+) -> list[FloatArray]:
+    """Elements of arrays of one shape where f moves them. With `zeros` it may put zeros between
+    errors: what they are of is off by nothing, so by no more than the first.
+
+    Raises ValueError for an f that makes numbers of its own.
+    """
+    moved = [f(array) for array in held]
+    if all(np.may_share_memory(m, array) for m, array in zip(moved, held, strict=True)):
         return moved
-    size = max(held.size, 1)
-    places = f(np.arange(held.size, dtype=np.float64).reshape(held.shape))
-    if np.any((places < 0) | (places >= size) | (places != np.floor(places))):
-        raise ValueError("this moves no elements about: it makes numbers of its own")
-    return np.asarray(held.reshape(-1)[places.astype(np.intp)])
+    places = sources(f, held[0].shape)
+    if places is not None:
+        found = [np.asarray(array.reshape(-1)[np.maximum(places, 0)]) for array in held]
+        stored = zeros & (places < 0)
+        if all(np.all((m == v) | stored) for m, v in zip(moved, found, strict=True)):
+            return found
+    raise ValueError("this moves no elements about: it makes numbers of its own")
 
 
 def _largest(bound: FloatArray) -> float:

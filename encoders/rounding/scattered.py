@@ -38,6 +38,7 @@ from encoders.functions.accuracy import Transcendental
 from encoders.functions.function import Function
 from encoders.numbers.enclosure import BoolArray, FloatArray, Interval
 from encoders.numbers.formats import FloatFormat, round_array
+from encoders.numbers.moving import sources
 from encoders.operator import Operator, Site
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType
@@ -94,8 +95,10 @@ class Scattered:
         """The same elements elsewhere. Raises NotScattered where an element that has been rounded
         is then there twice: its rounding would count in two results."""
         if self.sources:
-            places = np.asarray(f(np.arange(1.0, self.lo.size + 1).reshape(self.shape)))
-            present = places[places > 0]
+            places = sources(f, self.shape)
+            if places is None:
+                raise NotScattered("numbers that stand between rounded values")
+            present = places[places >= 0]
             if len(np.unique(present)) < present.size:
                 raise NotScattered("a rounded value that several results share")
         arrays = (self.lo, self.hi, self.square, self.rest, self.worst)

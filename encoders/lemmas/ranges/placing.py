@@ -36,7 +36,8 @@ def range_moved(x: Range, f: Callable[[FloatArray], FloatArray]) -> Range:
 
     Raises ValueError for an f that makes other numbers.
     """
-    return _placed(there(x.lo, f), there(x.hi, f), (x,))
+    lo, hi = there(f, x.lo, x.hi)
+    return _placed(lo, hi, (x,))
 
 
 def range_taken(x: Range, places: Places) -> Range:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, point
+from encoders.numbers.moving import sources
 from encoders.program import Step
 from refine.bounds.backward import Maps
 
@@ -48,12 +51,10 @@ def _way(maps: Maps, tensor: str) -> tuple[list[Step], Step | None]:
 def _moved(way: list[Step], made: Step, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
     """Which of these rows each row along the last axis of the moved tensor is, (…, 1), in any
     order; None where one is none of them."""
-    numbers = np.arange(1.0, made.site.outputs[0].size + 1).reshape(made.site.outputs[0].shape)
-    places, mirrored = (_carried(way, v) for v in (numbers, -numbers))
-    if np.any(places != -mirrored):  # numbers that a file stores stand between them
+    at = sources(partial(_carried, way), made.site.outputs[0].shape)
+    if at is None or at.ndim < 2 or at.shape[-1] != rows.shape[1]:
         return None
-    at = np.asarray(places - 1.0).astype(np.intp)
-    if at.ndim < 2 or at.shape[-1] != rows.shape[1] or np.any(at < 0):
+    if np.any(at < 0):  # zeros that a file stores stand between them
         return None
     row = np.zeros(rows.size, np.intp)
     row[rows.reshape(-1)] = np.repeat(np.arange(len(rows)), rows.shape[1])
