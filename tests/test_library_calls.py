@@ -29,6 +29,8 @@ OTHER = RNG.normal(0, 1, (3, 5)).astype(np.float32)
 POSITIVE = np.abs(ROWS) + np.float32(0.25)
 CHANNELS = [np.abs(RNG.normal(1, 0.2, 4)).astype(np.float32) for _ in range(4)]
 KERNEL = RNG.normal(0, 1, (6, 2, 3, 3)).astype(np.float32)
+MASK = np.where(OTHER > 0, -np.inf, OTHER).astype(np.float32)
+MASK[0], MASK[:, 0] = 0, 0  # every row and column keeps something
 TURNED = RNG.normal(0, 1, (4, 3, 3, 2)).astype(np.float32)
 BIAS = RNG.normal(0, 1, 6).astype(np.float32)
 AXES = np.array([1], np.int64)
@@ -72,7 +74,9 @@ CASES: dict[str, Case] = {
     "LayerNormalization": ([ROWS], [np.ones(5, np.float32), ROWS[0]], {"epsilon": 1e-3}),
     "LogSoftmax": ([ROWS], [], {"axis": 0}),
     "MatMul": ([ROWS, OTHER.T.copy()], [], {}),
-    "MaskedWhere": ([ROWS], [np.where(OTHER > 0, -np.inf, OTHER).astype(np.float32)], {}),
+    "MaskedWhere": ([ROWS], [MASK], {}),
+    "MaskedLogSoftmax": ([ROWS], [MASK], {"axis": 0}),
+    "MaskedSoftmax": ([ROWS], [MASK], {"axis": -1}),
     "MaxPool": ([IMAGE], [], {"kernel_shape": [2, 2], "strides": [2, 2]}),
     "Pow": ([POSITIVE], [np.float32(3)], {}),
     "Softmax": ([ROWS], [], {"axis": -1}),
@@ -100,9 +104,9 @@ def model(op: str, case: Case) -> onnx.ModelProto:
         nodes.append(helper.make_node("Greater", names, ["truth"], "compare"))
         reads = ["truth", *names]
     written = "t" if op in TRUTHS else "y"
-    if op == "MaskedWhere":  # of an Exp behind stored -inf
+    if op.startswith("Masked"):  # of an Exp or softmax behind stored -inf
         nodes.append(helper.make_node("Add", reads, ["score"], "mask"))
-        op, reads = "Exp", ["score"]
+        op, reads = "Exp" if op == "MaskedWhere" else op.removeprefix("Masked"), ["score"]
     nodes.append(helper.make_node(op, reads, [written], "node", **attributes))
     if op in TRUTHS:
         nodes.append(helper.make_node("Cast", ["t"], ["y"], "cast", to=onnx.TensorProto.FLOAT))

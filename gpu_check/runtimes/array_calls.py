@@ -97,6 +97,20 @@ def array_calls(xp: Any) -> dict[str, Call]:
     }
 
 
+def with_masks(xp: Any, calls: Mapping[str, Call]) -> dict[str, Call]:
+    """The calls, and those of softmaxes behind a mask of −∞."""
+
+    def masked(op: str) -> Call:
+        def call(site: Site, arguments: Sequence[Any]) -> Any:
+            x, kept = arguments[:2]
+            found = calls[op](site, [xp.where(kept, x, -np.inf)])
+            return found if op == "Softmax" else xp.where(kept, found, 0.0)
+
+        return call
+
+    return {**calls, **{f"Masked{op}": masked(op) for op in ("Softmax", "LogSoftmax")}}
+
+
 def elementwise(function: Callable[..., Any]) -> Call:
     """The call of a function of the node's own arguments."""
     return lambda site, arguments: function(*arguments)

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph, Node
 from onnx_import.passes.body import Body
-from onnx_import.passes.masks import without_masked_choice
+from onnx_import.passes.masks import WRITTEN
 from onnx_import.tensors import code_of
 
 _SPELLED: Mapping[str, str] = {"WholeAdd": "Add", "WholeSub": "Sub", "WholeMul": "Mul"}
@@ -28,11 +28,12 @@ def model_of(graph: Graph, name: str) -> onnx.ModelProto:
     stored = [_initializer(graph, tensor) for tensor in graph.constants]
     nodes: list[onnx.NodeProto] = []
     for node in graph.order:
-        if node.op != "MaskedWhere":
+        said = WRITTEN.get(node.op)
+        if said is None:
             nodes.append(_node(node))
             continue
         body = Body(node, graph.types, graph.constants, graph.named)
-        without_masked_choice(body)
+        said(body)
         nodes += body.finish().protos.values()
         stored += [numpy_helper.from_array(v, t) for t, v in body.constants.items()]
     values = [

@@ -5,14 +5,15 @@ the constants; there a finite number takes its place, in a tensor of another nam
 LogSoftmax over such a tensor becomes a MaskedSoftmax or MaskedLogSoftmax with a second input that
 says which scores are kept. Of scores that are finite this changes no bit at run time: s + (−∞) = −∞
 and exp(−∞) = 0, which adds nothing to a sum and is nowhere the maximum. Of a score that is left out
-and is +∞ or NaN the softmax of its row is NaN, as that of +∞ − ∞ is. An Exp is taken of 0 in place
-of −∞, and a MaskedWhere puts the power 0 there; another one puts back elements that stay −∞ up to
-an output, by the logarithm of 0 that they are. Of +∞ or NaN that it leaves out it makes NaN.
+and is +∞ or NaN the softmax of its row is NaN, as that of +∞ − ∞ is. A row that keeps nothing, and
+that nobody reads, counts as kept; a third input says where such rows are. An Exp is taken of 0 in
+place of −∞, and a MaskedWhere puts the power 0 there; another one puts back elements that stay −∞
+up to an output, by the logarithm of 0 that they are. Of +∞ or NaN that it leaves out it makes NaN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import ml_dtypes
@@ -69,6 +70,37 @@ def without_masked_choice(body: Body) -> None:
     odd = body.add("Where", body.add("Less", left_out, most), zero, left_out)
     spoilt = body.add("Add", instead, body.add("Mul", odd, zero))
     body.add("Where", mask, spoilt, left_out)
+
+
+def without_masked_softmax(body: Body) -> None:
+    """What a file says in place of a MaskedSoftmax or MaskedLogSoftmax: −∞ added to what is left
+    out; of the latter the −∞ that it gives there is 0 here, but where it is NaN throughout."""
+    kept = body.constant(1, "which scores are kept").astype(bool)
+    kind = body.types[body.node.inputs[0]]
+    mask = np.where(kept, 0.0, -np.inf).astype(kind.dtype.numpy)
+    scores = body.add("Add", body.node.inputs[0], body.store(mask))
+    op = body.node.op.removeprefix("Masked")
+    axes = {"axis": body.number("axis", None)} if "axis" in body.node.attributes else {}
+    found = body.add(op, scores, **axes)
+    if op == "LogSoftmax":
+        read = kept | ~np.any(kept, axis=_normalized(body.node, kept.ndim), keepdims=True)
+        zero = body.store(np.zeros((), kind.dtype.numpy))
+        body.add("Where", body.store(np.broadcast_to(read, kept.shape)), found, zero)
+
+
+def _normalized(node: Node, rank: int) -> tuple[int, ...]:
+    """The axes along which probabilities add up to 1."""
+    axis = node.attributes.get("axis", -1 if node.opset >= 13 else 1)
+    assert isinstance(axis, int)
+    return (axis % rank,) if node.opset >= 13 else tuple(range(axis % rank, rank))
+
+
+WRITTEN: Mapping[str, Callable[[Body], None]] = {
+    "MaskedWhere": without_masked_choice,
+    "MaskedSoftmax": without_masked_softmax,
+    "MaskedLogSoftmax": without_masked_softmax,
+}
+"""What a file says in place of each operator that is made here."""
 
 
 def _infinite(value: Array) -> Mask:
@@ -149,15 +181,14 @@ class _Work:
     def _softmax(self, node: Node) -> list[Node]:
         """A masked softmax. A row that is −∞ throughout counts as kept where nobody reads it."""
         mask, rank = self._mask(node.inputs[0]), len(self.types[node.inputs[0]].shape)
-        axis = node.attributes.get("axis", -1 if node.opset >= 13 else 1)
-        assert isinstance(axis, int)
-        axes = (axis % rank,) if node.opset >= 13 else tuple(range(axis % rank, rank))
+        axes = _normalized(node, rank)
         dead = np.broadcast_to(np.all(mask, axis=axes, keepdims=True), mask.shape)
         unread = np.all(self._unread(node.outputs[0]), axis=axes, keepdims=True)
         kept = self._store(node, "kept", ~mask | (dead & unread))
         made = replace(node, op=f"Masked{node.op}", inputs=(self._finite(node.inputs[0]), kept))
         if np.any(dead & unread):
-            made = self._renaming(made)
+            lost = self._store(node, "unread", dead & unread)
+            made = self._renaming(replace(made, inputs=(*made.inputs, lost)))
         if node.op == "Softmax":
             return [made]
         return self._writing(made, mask & ~dead)

@@ -7,6 +7,8 @@ contract's normalisation says. From opset 21 on groups are normalised in the typ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -77,18 +79,37 @@ def check_group(site: Site) -> None:
 
 
 def gradient(r: Reverse) -> Carried:
-    rank, kind = len(r.x.shape), r.x.kind.dtype.numpy
-    shape = r.read(1).shape
-
-    def normalized(x: Term) -> Term:
-        ones, zeros = r.stored(np.ones(shape, kind)), r.stored(np.zeros(shape, kind))
-        epsilon = r.site.real("epsilon", 1e-5)
-        return r.tape.node(x, ones, zeros, op="InstanceNormalization", kind=x.kind, epsilon=epsilon)
+    rank = len(r.x.shape)
 
     def aligned(parameter: Term) -> Term:
         return parameter.reshaped((1, -1, *(1,) * (rank - 2)))
 
-    return normalized_back(r, axes=range(2, rank), aligned=aligned, normalized=normalized)
+    return _back(r, aligned)
+
+
+def group_gradient(r: Reverse) -> Carried:
+    """That of instances whose channels are the groups, over channels and pixels."""
+    view = _group_rows(r.site).view
+    per_channel = r.site.node.opset >= 21
+
+    def aligned(parameter: Term) -> Term:
+        return parameter.reshaped((1, view[1], view[2] if per_channel else 1, 1))
+
+    of_groups = replace(r, inputs=(r.x.reshaped(view), *r.inputs[1:]), up=r.up.reshaped(view))
+    carried = _back(of_groups, aligned)
+    return {i: t.reshaped(r.x.shape) if i == 0 else t for i, t in carried.items()}
+
+
+def _back(r: Reverse, aligned: Callable[[Term], Term]) -> Carried:
+    kind, channels = r.x.kind.dtype.numpy, r.x.shape[1]
+
+    def normalized(x: Term) -> Term:
+        ones, zeros = r.stored(np.ones(channels, kind)), r.stored(np.zeros(channels, kind))
+        epsilon = r.site.real("epsilon", 1e-5)
+        return r.tape.node(x, ones, zeros, op="InstanceNormalization", kind=x.kind, epsilon=epsilon)
+
+    axes = range(2, len(r.x.shape))
+    return normalized_back(r, axes=axes, aligned=aligned, normalized=normalized)
 
 
 OPERATORS = (
@@ -115,5 +136,6 @@ OPERATORS = (
         check_group,
     )
     .reading("epsilon", "num_groups", "stash_type")
+    .derived(Gradient(rule=group_gradient))
     .by_version(),
 )

@@ -4,7 +4,8 @@ The contract means the shifted algorithm: e = exp(x − max x), then e/Σe, resp
 (x − max x) − log Σe.
 
 MaskedSoftmax and MaskedLogSoftmax are no ONNX operators: the reader makes them where a stored −∞ is
-added to scores. Their second input says which scores are kept. For the others the algorithm has
+added to scores. Their second input says which scores are kept, a third one, if any, which of these
+only count as kept because nobody reads their row. For the others the algorithm has
 exp(−∞) = 0, which changes neither the maximum nor the sum: their probability is 0. The logarithm
 of that, −∞ at run time, is left at 0 here, and the reader sees to it that nothing reads it. A row
 that keeps no score is 0/0.
@@ -95,6 +96,13 @@ def _check_masked(site: Site) -> None:
     stored = site.constant(1)
     if stored is None or stored.shape != site.type_of(0).shape:
         raise site.unsupported("input 1 must say of every score whether it is kept")
+
+
+def _kept_by_mask(site: Site) -> npt.NDArray[np.bool_]:
+    """Which scores the second input keeps."""
+    stored = site.constant(1)
+    assert stored is not None
+    return stored.astype(bool)
 
 
 def _kept(site: Site) -> Kept:
@@ -336,6 +344,29 @@ def gradient(r: Reverse) -> Carried:
     return {0: y * (r.up - (r.up * y).summed(_normalized(r.site)))}
 
 
+def _masked_gradient(r: Reverse) -> Carried:
+    _require_read(r.site)
+    return gradient(r)
+
+
+def _masked_log_gradient(r: Reverse) -> Carried:
+    """What comes back to a logarithm that is left out is multiplied by 0: NaN stays NaN."""
+    _require_read(r.site)
+    kept, axis = _kept_by_mask(r.site), _axis(r.site)
+    made = r.tape.node(r.x, r.read(1), op="MaskedSoftmax", kind=r.x.kind, axis=axis)
+    up = r.up * r.stored(kept.astype(r.up.kind.dtype.numpy))
+    return _from_logarithms(replace(r, up=up), made)
+
+
+def _require_read(site: Site) -> None:
+    if site.constant(2) is not None:
+        raise site.unsupported(
+            "its mask leaves out all scores of a row; such a row is NaN and so is every derivative "
+            "by its scores, though nothing reads the row: keep one score of it, whose output is "
+            "left out later"
+        )
+
+
 def _log_gradient(r: Reverse) -> Carried:
     return _from_logarithms(r, r.x.apply("Softmax", axis=_axis(r.site)))
 
@@ -383,7 +414,17 @@ OPERATORS = tuple(
     for o in (
         _PLAIN,
         _LOG,
-        replace(_PLAIN, name="MaskedSoftmax", check=_check_masked, gradient=None),
-        replace(_LOG, name="MaskedLogSoftmax", check=_check_masked, gradient=None),
+        replace(
+            _PLAIN,
+            name="MaskedSoftmax",
+            check=_check_masked,
+            gradient=Gradient(rule=_masked_gradient),
+        ),
+        replace(
+            _LOG,
+            name="MaskedLogSoftmax",
+            check=_check_masked,
+            gradient=Gradient(rule=_masked_log_gradient),
+        ),
     )
 )
