@@ -107,7 +107,7 @@ class Model:
         self.given = [*proto.input, "", "", "", ""]  # what is left out has no name
         self.held = {a.name: a for a in proto.attribute}
         act, understood = OPERATORS.get(self.op, ("", ""))
-        self.require(proto.domain in DOMAINS and act, "another operator")
+        self.require(proto.domain in DOMAINS and act, "such operator", "no")
         unknown = sorted(set(self.held) - set(understood.split()))
         self.require(not unknown, f"it without the attributes {unknown}")
         written = {"", *self.shapes, *self.stored}
@@ -119,9 +119,9 @@ class Model:
         except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
             self.require(False, f"inputs that fit each other ({error})")
 
-    def require(self, holds: Any, what: str) -> None:
+    def require(self, holds: Any, what: str, only: str = "only") -> None:
         if not holds:
-            raise Outside(f"{self.title}: only {what} is in the checker's language")
+            raise Outside(f"{self.title}: {only} {what} is in the checker's language")
 
     def a(self, name: str, default: Any) -> Any:
         value = onnx.helper.get_attribute_value(self.held[name]) if name in self.held else default

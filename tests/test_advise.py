@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from onnx import helper
 from small_models import mlp, save
 
+from onnx_import import load
 from refine.cli.daily import advise
 from refine.cli.daily.advise import answers, document_of_advice
 from refine.cli.main import run
@@ -189,6 +191,60 @@ def test_a_bound_far_above_what_was_found_is_said_to_be(tmp_path: Path) -> None:
         smaller = [(text, command) for of, text, command in rows if of == "smaller"]
         assert len(smaller) == said
         assert all("1e+05 times" in t and "--preset thorough" in c for t, c in smaller)
+
+
+def picking(path: Path, between: Sequence[str] = ()) -> Path:
+    """A mean of rows of a table that token ids pick, through these operators."""
+    names = ["ids", *(f"t{k}" for k in range(len(between)))]
+    to: dict[str, dict[str, Any]] = {"Cast": {"to": onnx.TensorProto.INT64}}
+    nodes = [
+        helper.make_node(op, [a], [b], **to.get(op, {}))
+        for op, a, b in zip(between, names, names[1:], strict=False)
+    ]
+    nodes += [
+        helper.make_node("Gather", ["table", names[-1]], ["rows"]),
+        helper.make_node("ReduceMean", ["rows"], ["y"], axes=[1], keepdims=0),
+    ]
+    table = {"table": np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)}
+    path = save(path, nodes, {"ids": [1, 5]}, {"y": [1, 4]}, table)
+    model = onnx.load(path)
+    kind = onnx.TensorProto.INT32 if "Cast" in between else onnx.TensorProto.INT64
+    model.graph.input[0].type.tensor_type.elem_type = kind
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("between", [(), ("Identity",), ("Cast",)])
+def test_the_guess_for_token_ids_is_the_rows_of_their_table(
+    tmp_path: Path, between: tuple[str, ...]
+) -> None:
+    graph = load(picking(tmp_path / "m.onnx", between))
+    assert advising.ranges_of(graph, None) == (("ids=0..8",), True)
+
+
+def test_labels_beside_scores_do_not_hide_their_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A decision that may change is a step; no node of it is dear, and scores have their bound."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+    ]
+    w = {"w": np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)}
+    outputs = {"label": [1], "scores": [1, 3]}
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, 4]}, outputs, w)
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    onnx.save(model, path)
+    said = "'label': whole numbers, such as labels, which change by steps"
+    for command in (["advise"], ["bound", "--input=-1..1", "--no-search", "--budget=0"]):
+        run([command[0], str(path), *command[1:]])
+        page = " ".join(capsys.readouterr().out.split())
+        assert said in page
+        assert "refine stable tells at which of your samples one is; the largest bound" in page
+    rows = list(answers(advised(path, None)))
+    assert not [text for of, text, _ in rows if of == "dearest"]
+    assert "each output: label 2, scores" in rows[0][1]
 
 
 @pytest.mark.parametrize("many", [1, 3])

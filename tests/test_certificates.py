@@ -10,6 +10,8 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import helper
+from small_models import save
 
 import refine
 from checker.arithmetic import Outside
@@ -111,6 +113,14 @@ def test_what_is_outside_the_language_is_named(tmp_path: Path) -> None:
         "contract field 'exact' is not in the checker's language"
     )
     assert json.loads(path.read_text())["certificate"]["in_language"] is False
+
+
+def test_an_operator_that_the_checker_does_not_know_is_named(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Tanh", ["x"], ["y"], name="squash")]
+    with pytest.raises(Outside, match=r"'squash' \(Tanh\): no such operator is in the checker's"):
+        read_model(
+            save(tmp_path / "m.onnx", nodes, {"x": [2]}, {"y": [2]}).read_bytes(), {"x": [2]}
+        )
 
 
 def test_a_format_of_ones_own_is_outside_the_checkers_language() -> None:

@@ -419,6 +419,18 @@ def test_shapes_that_do_not_fit_name_the_node_and_the_shapes(read: Any) -> None:
     )
 
 
+def test_a_node_that_only_a_later_opset_knows_says_which(read: Any) -> None:
+    """What exporters write into a file of an older version: a format, or where axes are."""
+    nodes = [helper.make_node("Softplus", ["x"], ["y"], name="sp")]
+    made = model(nodes, {"x": [1, 3]}, ["y"], opset=20)
+    for side in (*made.graph.input, *made.graph.output):
+        side.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    with pytest.raises(ModelError) as error:
+        read(made)
+    said = "node 'sp' (Softplus) does not fit its inputs bfloat16[1, 3] in opset 20; it does from"
+    assert f"{said} opset 22 on: export the model with that" in refusal(error)
+
+
 def test_outputs_may_be_inputs_or_constants(read: Any) -> None:
     weights = {"w": np.arange(3, dtype=np.float32)}
     graph = read(model([], {"x": [1, 2]}, ["x", "w"], weights))

@@ -118,11 +118,11 @@ def largest_near(lemma: Lemma, exact: Exact) -> Fraction | None:
     more = 1 + Fraction(1, 2**44)
     free = exact.given.keys() - exactly
     radii = [exact.of(lemma.radius)]
-    for larger in (free, *({name} for name in free)):
-        near = Exact({n: v * more if n in larger else v for n, v in exact.given.items()})
+    for grown in (free, *({name} for name in free)):
+        near = Exact({n: v * more if n in grown else v for n, v in exact.given.items()})
         if all(near.holds(f) for f in checked_of(lemma)):
             radii.append(near.of(lemma.radius))
-        elif larger is free:
+        elif grown is free:
             return None
     return max(radii)
 
@@ -342,11 +342,12 @@ def test_zeros_between_errors_are_of_what_is_stored() -> None:
     other numbers than its own."""
     radius = off_by(np.array([3.0, 1.0]))
     moved = radius.moved(lambda v: np.concatenate([v[1:], np.zeros(1), v[:1]]))
-    assert moved.bound[0] == 1.0 and moved.bound[1] >= 0.0 and moved.bound[2] == 3.0
+    assert moved.bound[1] >= 0.0
+    assert (moved.bound[0], moved.bound[2]) == (1.0, 3.0)
     x = stored_range(np.array([3.0, 1.0]))
-    for number in (0.0, 1.0, 2.0, np.nan):
+    for inserted in (0.0, 1.0, 2.0, np.nan):
         with pytest.raises(ValueError, match="numbers of its own"):
-            range_moved(x, partial(np.append, values=number))
+            range_moved(x, partial(np.append, values=inserted))
 
 
 def test_radii_survive_copies_and_processes() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,10 @@ from onnx_import.tensors import code_of, dtype_of, given_dtype, type_of
 
 MOST_COMPUTED = 2**26  # elements of one tensor: bounds keep a dozen float64 numbers of each
 MOST_MADE = 2**28  # elements that one node makes out of fewer, be they constant
+_UNFIT = (
+    *(ValidationError, InferenceError, SchemaError),
+    *(RuntimeError, TypeError, ValueError, LookupError),
+)
 _LIKE_THEIR_INPUT = ("GroupNormalization",)  # ONNX infers nothing for these
 # before opset 16 these are functions, and ONNX infers nothing for them either
 _INFERRED_AS = {"GreaterOrEqual": "Greater", "LessOrEqual": "Less"}
@@ -102,9 +107,10 @@ def infer(
     if proto.op_type == "Range":  # runtimes take vectors of one element for scalars
         types = {t: replace(k, shape=()) if k.shape == (1,) else k for t, k in types.items()}
         constants = {t: constants[t].reshape(types[t].shape) for t in present & constants.keys()}
-    try:
+
+    def as_of(version: int) -> Mapping[str, onnx.TypeProto]:
         return shape_inference.infer_node_outputs(
-            onnx.defs.get_schema(proto.op_type, opset, ""),
+            onnx.defs.get_schema(proto.op_type, version, ""),
             proto,
             {t: type_proto(types[t]) for t in present},
             {
@@ -112,21 +118,31 @@ def infer(
                 for t in present
                 if t in constants and constants[t].size <= 1024
             },
-            opset_imports=[onnx.helper.make_opsetid("", opset)],
+            opset_imports=[onnx.helper.make_opsetid("", version)],
         )
-    except (
-        ValidationError,
-        InferenceError,
-        SchemaError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        LookupError,
-    ) as error:
+
+    try:
+        return as_of(opset)
+    except _UNFIT as error:
+        later = _first_that_fits(as_of, opset)
         raise ModelError(
             f"{place} does not fit its inputs {describe(proto.input, types)} "
-            f"({shorten(error)}); export the model again"
+            + (
+                f"({shorten(error)}); export the model again"
+                if later is None
+                else f"in opset {opset}; it does from opset {later} on: export the model with that"
+            )
         ) from error
+
+
+def _first_that_fits(as_of: Callable[[int], object], opset: int) -> int | None:
+    """The first later operator set in which a node fits its inputs: a newer exporter's habit with
+    an older version in the file."""
+    for version in range(opset + 1, onnx.defs.onnx_opset_version() + 1):
+        with suppress(*_UNFIT):
+            as_of(version)
+            return version
+    return None
 
 
 def _infer_foreign(

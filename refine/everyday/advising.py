@@ -19,6 +19,7 @@ from encoders.numbers.enclosure import FloatArray, add_up
 from onnx_import import is_onnx
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph, Sizes
+from onnx_import.passes.folding.fold import MOVING
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
@@ -33,6 +34,7 @@ from refine.options.sizes import shown_by, written
 from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
 
 _ASSUMED = "-1..1"  # where nothing is said of the inputs
+_SAME_NUMBERS = {*MOVING, "Cast", "Truncate", "Narrow"}  # as their first input holds
 _DIGITS = 3  # of the ends of a domain that is read off samples
 _MOST_POINTS = 8  # samples whose tolerance is proved
 _BUDGET = 5.0  # seconds for the bound over the domain
@@ -166,7 +168,7 @@ def ranges_of(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]
     if given is None:
         if set(graph.ranges) >= set(graph.inputs):
             return (), False
-        return tuple(f"{name}={_ASSUMED}" for name in graph.inputs), True
+        return tuple(f"{name}={_guess(graph, name)}" for name in graph.inputs), True
     found = []
     for name in graph.inputs:
         every = np.stack([p[name] for p in given.points])
@@ -174,6 +176,22 @@ def ranges_of(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]
         high = _few_digits(float(np.max(every, initial=-np.inf)), ROUND_CEILING)
         found.append(f"{name}={low}..{high}")
     return tuple(found), False
+
+
+def _guess(graph: Graph, name: str) -> str:
+    """A range for an input of which nothing is said: the rows of the table that it picks from,
+    however it gets there, truth values, or what inputs of networks often are."""
+    if graph.types[name].dtype is DType.BOOL:
+        return "0..1"
+    same, rows = {name}, []
+    for node in graph.order:
+        read = [k for k, t in enumerate(node.inputs) if t in same]
+        if node.op == "Lookup" and read == [1]:
+            axis = node.attributes.get("axis", 0)
+            rows.append(graph.types[node.inputs[0]].shape[axis if isinstance(axis, int) else 0])
+        elif read == [0] and node.op in _SAME_NUMBERS:
+            same.update(node.outputs)
+    return f"0..{min(rows) - 1}" if rows else _ASSUMED
 
 
 def _few_digits(value: float, rounding: str) -> str:

@@ -48,8 +48,9 @@ def _margin(margins: Sequence[ProvedMargin]) -> Iterator[str]:
 
 
 def advice_of(result: Result) -> Iterator[str]:
-    """Of an answer that is not known: which output it hangs on, where the bound comes from, and
-    what may settle it."""
+    """What outputs that are decisions make of a bound; of an answer that is not known: which output
+    it hangs on, where the bound comes from, and what may settle it."""
+    yield from decided(result)
     if result.verdict is not Verdict.UNKNOWN or not result.nodes:
         return
     worst = max(
@@ -78,6 +79,31 @@ def advice_of(result: Result) -> Iterator[str]:
         node = f"'{dearest.name}' ({dearest.op})"
         source = f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from {node}; "
     yield f"{source}to go on: {', '.join(ways)}"
+
+
+def decided(result: Result) -> Iterator[str]:
+    """Outputs of whole numbers, whose bound is that of a decision that may change: it says nothing
+    of the others, beside which it is large."""
+    steps = undecided(result)
+    if not steps or result.claimed is not None or result.margins is not None or result.relative:
+        return
+    named = ", ".join(f"'{t}'" for t in steps)
+    others = [largest_radius(b) for t, b in result.bounds.items() if t not in steps]
+    rest = f"; the largest bound of the other outputs is {up(max(others), 6)}" if others else ""
+    yield (
+        f"{named}: whole numbers, such as labels, which change by steps where a decision is "
+        f"close: refine stable tells at which of your samples one is{rest}"
+    )
+
+
+def undecided(result: Result) -> tuple[str, ...]:
+    """Outputs of whole numbers or truth values that an execution may have otherwise."""
+    types = result.graph.types
+    return tuple(
+        t
+        for t, bound in result.bounds.items()
+        if t in types and not types[t].dtype.is_float and largest_radius(bound) > 0
+    )
 
 
 def summary_of(result: Result) -> str:

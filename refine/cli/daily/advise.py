@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from encoders.numbers.radius import largest_radius
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.everyday.advising import Advice, advised
 from refine.everyday.tolerances import open_node
@@ -21,6 +22,7 @@ from refine.process.supervision import Answer, Watcher
 from refine.report.console import Reporter
 from refine.results.document import strict_json, versions
 from refine.results.numerals import down, plain_number, up
+from refine.results.summary import decided, undecided
 from refine.results.verdict import ExitCode
 
 SCHEMA = "refine-advice-1"
@@ -111,9 +113,13 @@ def answers(found: Advice) -> Iterator[Row]:
     if math.isfinite(found.bound):
         bound = up(found.bound, 3)
         said = f"every output is within {bound} of its real value over the domain{seen}"
+        if result is not None and len(result.bounds) > 1:
+            each = ", ".join(f"{t} {up(largest_radius(b), 3)}" for t, b in result.bounds.items())
+            said += f"; each output: {each}"
     else:
         said = f"no bound is known over the domain: {_first_open(found)}"
     yield "bound", said, found.command("bound", *domain)
+    yield from (("", text, "") for text in (() if result is None else decided(result)))
     yield from _tolerance(found)
     yield from _labels(found)
     yield "contract", _contract(found), found.conforming
@@ -136,6 +142,10 @@ def answers(found: Advice) -> Iterator[Row]:
             "matter (--center, --inputs), and with more time, it is nearer"
         )
         yield "smaller", said, found.command("bound", *domain, "--preset", "thorough")
+    if result is not None and found.bound <= max(
+        (largest_radius(result.bounds[t]) for t in undecided(result)), default=0.0
+    ):
+        return  # the largest bound is a step: no rounding of a node makes it smaller
     for node in found.dearest:
         without = up(found.bound * (1.0 - node.share), 3)
         yield (
