@@ -99,6 +99,13 @@ def test_a_failing_part_is_never_settled() -> None:
         assert not settled(proof, Tolerance(Fraction(1)))
 
 
+def test_what_was_found_is_no_less_than_the_counterexample_shown() -> None:
+    """One that was simplified may have a larger error than what it was made of."""
+    searched = (witness(Fraction(1, 4)), witness(Fraction(1, 8)))
+    for shown, largest in ((Fraction(1, 2), 0.5), (Fraction(1, 8), 0.25)):
+        assert Catch(witness(shown), searched, late=False).largest == largest
+
+
 def test_a_violation_is_one_whatever_the_bound_is_not() -> None:
     caught = Catch(witness(Fraction(1, 2)), (), late=False)
     for unproved, late in itertools.product((None, OPEN), (False, True)):

@@ -37,8 +37,10 @@ class Catch:
 
     @property
     def worst(self) -> Witness | None:
-        """The witness with the largest error."""
-        return max(self.witnesses, key=error_found, default=None)
+        """The witness with the largest error; a violation that was simplified may have another one
+        than what it was made of."""
+        last = () if self.violation is None else (self.violation,)
+        return max((*self.witnesses, *last), key=error_found, default=None)
 
     @property
     def largest(self) -> float | None:

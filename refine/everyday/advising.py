@@ -19,7 +19,7 @@ from encoders.numbers.enclosure import FloatArray, add_up
 from onnx_import import is_onnx
 from onnx_import.errors import ModelError
 from onnx_import.graph import DType, Graph, Sizes
-from onnx_import.passes.folding.fold import MOVING
+from onnx_import.passes.folding.tables import rows_picked
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
@@ -34,7 +34,6 @@ from refine.options.sizes import shown_by, written
 from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
 
 _ASSUMED = "-1..1"  # where nothing is said of the inputs
-_SAME_NUMBERS = {*MOVING, "Cast", "Truncate", "Narrow"}  # as their first input holds
 _DIGITS = 3  # of the ends of a domain that is read off samples
 _MOST_POINTS = 8  # samples whose tolerance is proved
 _BUDGET = 5.0  # seconds for the bound over the domain
@@ -180,18 +179,11 @@ def ranges_of(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]
 
 def _guess(graph: Graph, name: str) -> str:
     """A range for an input of which nothing is said: the rows of the table that it picks from,
-    however it gets there, truth values, or what inputs of networks often are."""
+    truth values, or what inputs of networks often are."""
     if graph.types[name].dtype is DType.BOOL:
         return "0..1"
-    same, rows = {name}, []
-    for node in graph.order:
-        read = [k for k, t in enumerate(node.inputs) if t in same]
-        if node.op == "Lookup" and read == [1]:
-            axis = node.attributes.get("axis", 0)
-            rows.append(graph.types[node.inputs[0]].shape[axis if isinstance(axis, int) else 0])
-        elif read == [0] and node.op in _SAME_NUMBERS:
-            same.update(node.outputs)
-    return f"0..{min(rows) - 1}" if rows else _ASSUMED
+    rows = rows_picked(graph, name)
+    return _ASSUMED if rows is None else f"0..{rows - 1}"
 
 
 def _few_digits(value: float, rounding: str) -> str:
