@@ -32,6 +32,7 @@ from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.ellipsoids.errors import Apart, ellipsoid_of, rows_of
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
+from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import mixing
@@ -48,6 +49,7 @@ from refine.bounds.pruning import (
     widths,
 )
 from refine.bounds.secant_branching import branched_upper, can_branch
+from refine.common.clock import ShortOfTime
 
 _WORTHWHILE = 0.99
 _MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
@@ -103,7 +105,9 @@ class NetworkBounds:
     `influence` says, per graph input element, how much of that is tied to its width: a guide for
     splitting the box, no more. `margins` are those of a property, where one is claimed
     (refine/bounds/properties/margins.py). `running` has ranges at run time that are proved to be
-    narrower than values and errors say.
+    narrower than values and errors say. `cut_short` are the tensors whose functionals the work
+    that a pass may do did not suffice for, and `hurried` says that time did not: what then was
+    not pulled back was composed forward.
     """
 
     maps: Maps
@@ -114,6 +118,8 @@ class NetworkBounds:
     margins: tuple[Margin, ...] = ()
     roundings: Mapping[str, float] = field(default_factory=dict)
     running: Mapping[str, Interval] = field(default_factory=dict)
+    cut_short: frozenset[str] = frozenset()
+    hurried: bool = False
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -219,6 +225,9 @@ def _network_bounds(
         runs=runs,
         spread=spread,
         deepest=deepest(program),
+        allowance=Allowance.of(
+            program, deepest(program), {} if known is None else known.values, spread
+        ),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     radii = {
@@ -229,7 +238,16 @@ def _network_bounds(
         radii = {t: r.and_also(known.radii[t]) if t in known.radii else r for t, r in radii.items()}
     costs, roundings = costs_of_worst(radii, passing.pulled, passing.refined)
     influence = influence_of(maps, costs, passing.pushes, spread)
-    return NetworkBounds(maps, nodes, radii, costs, influence, roundings=roundings)
+    return NetworkBounds(
+        maps,
+        nodes,
+        radii,
+        costs,
+        influence,
+        roundings=roundings,
+        cut_short=frozenset(passing.allowance.cut),
+        hurried=passing.hurried,
+    )
 
 
 @dataclass
@@ -247,15 +265,24 @@ class _Pass:
     cases: bool
     runs: Runs | None
     spread: frozenset[str]
+    allowance: Allowance
     deepest: int | None = None
+    hurried: bool = False
     effort: Effort = field(default_factory=Effort)
     pulled: dict[str, Pulled] = field(default_factory=dict)
     refined: dict[str, Rows] = field(default_factory=dict)
     pushes: dict[str, Mapping[str, FloatArray]] = field(default_factory=dict)
 
+    def _in_time(self, pull: Callable[..., object], *given: object) -> None:
+        """Pulls back, until time is short: what is left of the pass is composed forward then."""
+        try:
+            pull(*given)
+        except ShortOfTime:
+            self.backward, self.hurried, self.tick = False, True, _nothing
+
     def bounded(self, step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         """The bounds of one node, which are entered into the maps too."""
-        self.tick()
+        self._in_time(self.tick)
         maps, program, output = self.maps, self.maps.program, step.output
         self.effort = self.effort.after(step.work, program.graph.types[output].size)
         final = output in program.graph.outputs
@@ -264,10 +291,7 @@ class _Pass:
             refine = False
             self.pushes[output] = self.pushes.get(step.reads[0], {})
         if self.backward and step.operator.normalizes is not None:
-            most = int(_MOST_LEANING // self.effort.times(2).whole)
-            found = lean(maps, step, self.tick, None if final else self.deepest, most)
-            if found is not None:
-                maps.leans[step.name] = found
+            self._in_time(self._lean, step, final)
         weights = mixing(maps, step)
         if weights is not None:
             maps.mixes[step.name] = weights
@@ -275,21 +299,28 @@ class _Pass:
         if self.known is not None and output in self.known.values:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
         if refine:
-            self._refine_values(output, final)
+            self._in_time(self._refine_values, output, final)
         rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
         if self.known is not None and output in self.known.radii and not self.cases:
             maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
         followed = self.known is not None and output in self.known.followed
         if followed and not self.cases:
             maps.ends.add(output)
-        if refine and (final or not followed):
-            self._refine_errors(output, final)
+        if refine and self.backward and (final or not followed):
+            self._in_time(self._refine_errors, output, final)
         if self.branching is not None and not self.branching.late:
             self._take_ellipsoid(step)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
         return (NodeBounds(step, real, errors=error, rounding=rounding, assumed=assumed, run=run),)
+
+    def _lean(self, step: Step, final: bool) -> None:
+        """How far the rows that it normalises lean."""
+        most = int(_MOST_LEANING // self.effort.times(2).whole)
+        found = lean(self.maps, step, self.tick, None if final else self.deepest, most)
+        if found is not None:
+            self.maps.leans[step.name] = found
 
     def _take_ellipsoid(self, step: Step) -> None:
         """How large the errors of what a node reads can be at once, where it bends there."""
@@ -313,10 +344,14 @@ class _Pass:
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
         rows = values_worth_refining(self.maps.program, output, values, self.effort.times(2))
-        asked, others = in_parts(rows, widths(values))
-        most = None if final else self.deepest
+        deepest, wide = None if final else self.deepest, widths(values)
+        granted = self.allowance.granted(output, VALUES, rows, wide, deepest)
+        asked, others = in_parts(granted.rows, wide, granted.each)
+        most = granted.nodes
+        self.allowance.spend(granted.price(asked))
         pushes = _refine_values(self.maps, output, asked, self.tick, most)
-        if len(others) and _improved(widths(values), widths(self.maps.values[output])):
+        if len(others) and _improved(wide, widths(self.maps.values[output])):
+            self.allowance.spend(granted.price(others))
             more = _refine_values(self.maps, output, others, self.tick, most)
             pushes = {t: push + more[t] for t, push in pushes.items()}
         self.pushes[output] = pushes
@@ -328,10 +363,14 @@ class _Pass:
         errors = self.maps.errors[output]
         values = self.maps.values[output]
         rows = errors_worth_refining(self.maps.program, output, values, errors, self.effort)
-        asked, others = in_parts(rows, errors)
-        most = None if final else self.deepest
+        deepest = None if final else self.deepest
+        granted = self.allowance.granted(output, ERRORS, rows, errors, deepest)
+        asked, others = in_parts(granted.rows, errors, granted.each)
+        most = granted.nodes
+        self.allowance.spend(granted.price(asked))
         pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
         if len(others) and _improved(errors, self.maps.errors[output]):
+            self.allowance.spend(granted.price(others))
             pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick, most))
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
@@ -339,6 +378,10 @@ class _Pass:
             _branch_errors(
                 self.maps, output, rows=rows, final=final, branching=self.branching, tick=self.tick
             )
+
+
+def _nothing() -> None:
+    """Time has been asked of."""
 
 
 def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radius:

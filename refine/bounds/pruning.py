@@ -31,7 +31,10 @@ _PART = 2**22  # of them
 _MOST_VISITS = 2**17  # nodes that all pull-backs together pass, beyond which they pass half that
 _NARROW = 2.0**-26  # of its magnitude: a width that says that an element is known
 _LARGE = 16  # times an error, that is
-_PER_ELEMENT = 8  # multiply-adds that take as long as carrying one coefficient past a node
+_PER_ELEMENT = 8  # multiply-adds that were held to take as long as one coefficient past a node
+_COSTLY = 4 * 10**10  # multiply-adds and what takes as long, beyond which a part is asked first
+_COST_OF_PART = 4 * 10**9
+_FEWEST_ASKED = 4  # evenly, and as many where the measure is largest
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ def worth_refining(
     return _enough(widths(x), _few(x.lo.size, int(_AFFORDABLE // effort.whole), effort))
 
 
+def most_worth(program: Program, tensor: str, effort: Effort) -> int:
+    """So many elements get a pull-back of so much effort at most, whatever their ranges are."""
+    size, work = program.graph.types[tensor].size, max(effort.work, 1)
+    if tensor in program.graph.outputs:
+        return min(size, max(_MOST_FOR_OUTPUTS // work, _FEWEST_OUTPUTS))
+    if all(step.affine or step.operator.positive_part for step in program.readers(tensor)):
+        return min(size, _MOST_WORK // work)
+    return min(size, max(_AFFORDABLE // effort.whole, 1))
+
+
 def values_worth_refining(program: Program, tensor: str, x: Interval, effort: Effort) -> Rows:
     """Flat positions whose ranges get pull-backs: no element that is known to many bits."""
     wide = widths(x)
@@ -126,17 +139,20 @@ def _few(size: int, most: int, effort: Effort) -> int:
     return most if _FEW * most >= size else min(most, _MOST_OF_FEW // max(effort.elements, 1))
 
 
-def in_parts(rows: Rows, measure: FloatArray) -> tuple[Rows, Rows]:
+def in_parts(rows: Rows, measure: FloatArray, each: float = 0.0) -> tuple[Rows, Rows]:
     """Flat positions: a part that shows whether the others are worth pull-backs, and the others;
     all of them, and none, where that takes little. What measures 0 is in neither where it does not.
 
-    The part is taken evenly, and where the measure is largest.
+    The part is taken evenly, and where the measure is largest. `each` is what one costs, in
+    multiply-adds.
     """
     size, flat = measure.size, measure.reshape(-1)
-    if len(rows) * size <= _ASKED_FIRST:
+    if len(rows) * size <= _ASKED_FIRST and len(rows) * each <= _COSTLY:
         return rows, rows[:0]
     rows = rows[flat[rows] > 0]
     few = max(_PART // size, 1)
+    if each:
+        few = min(few, max(int(_COST_OF_PART // each), _FEWEST_ASKED))
     asked = np.zeros(len(rows), np.bool_)
     asked[:: max(len(rows) // few, 1)] = True
     asked[np.argsort(-flat[rows], kind="stable")[:few]] = True
@@ -150,7 +166,12 @@ def _enough(measure: FloatArray, most: int) -> Rows:
 
 def _most(measure: FloatArray, most: int) -> Rows:
     """Flat positions of the largest, so many of them, one at least; in order."""
-    return np.sort(np.argsort(-measure.reshape(-1), kind="stable")[: max(most, 1)])
+    return largest_of(measure.reshape(-1), max(most, 1))
+
+
+def largest_of(measure: FloatArray, most: int) -> Rows:
+    """Positions of the largest, so many of them; in order."""
+    return np.sort(np.argsort(-measure, kind="stable")[:most])
 
 
 def deepest(program: Program) -> int | None:

@@ -129,7 +129,7 @@ def settle(
         timed_out,
         node_reports(proof.wholes, groups),
         (*owed, *lemmas),
-        (*_split_notes(proof), *conditional(proof, unproved)),
+        (*_split_notes(proof), *_short_notes(proof), *conditional(proof, unproved)),
         claim.notes(proof),
     )
     if claim.compared is not None:
@@ -317,6 +317,21 @@ def _split_notes(proof: Proof) -> tuple[str, ...]:
     if proof.parts == len(proof.boxes):
         return ()
     return (f"the domain was split into {proof.parts} boxes; the layers are shown for the whole",)
+
+
+def _short_notes(proof: Proof) -> tuple[str, ...]:
+    """That less was pulled back than wanted, where that was so on some box."""
+    cut = set[str]().union(*(bounds.cut_short for bounds in proof.wholes))
+    hurried = any(bounds.hurried for bounds in proof.wholes)
+    notes = []
+    if cut:
+        notes.append(
+            f"the work that one pass may do did not suffice to carry all functionals of {len(cut)} "
+            "tensors to the inputs; bounds composed forward stand where they end"
+        )
+    if hurried:
+        notes.append("time was short: the bounds of the later layers are composed forward")
+    return tuple(notes)
 
 
 def _obligations(

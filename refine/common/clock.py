@@ -6,9 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_MOST = 0.7  # of the time, after which what is left of a pass is composed forward
+
 
 class OutOfTime(Exception):
     """A time limit was reached."""
+
+
+class ShortOfTime(OutOfTime):
+    """The limit is near: what gives an answer without what takes long should."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,11 @@ class Clock:
         """Raises OutOfTime once the limit is reached."""
         if self.late:
             raise OutOfTime
+
+    def hurry(self) -> None:
+        """Raises ShortOfTime once most of the time is over."""
+        if self.timeout is not None and self.seconds > _MOST * self.timeout:
+            raise ShortOfTime
 
     @property
     def late(self) -> bool:

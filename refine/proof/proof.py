@@ -182,24 +182,25 @@ def first_proof(
     clock: Clock,
     pieces: Sequence[Sequence[InputBox]] = (),
 ) -> Proof:
-    """Bounds of every box; those that time does not allow stay with forward composition, which is
-    not asked for where there is no limit of time. `pieces` are parts that somebody has cut each box
-    into, which are bounded, too."""
+    """Bounds of every box, by forward composition from where time is short. `pieces` are parts that
+    somebody has cut each box into, which are bounded, too."""
     boxes = [input_box(box, domain, problem.contract) for box in domain.boxes]
     bounds: list[NetworkBounds] = []
-    if not backward or clock.timeout is not None:
-        clock.tell("composing forward")
-        bounds = [problem.bounds(box, backward=False) for box in boxes]
     seconds = [0.0 for _ in boxes]
     late = False
-    try:
-        for i, box in enumerate(boxes if backward else ()):
+    for i, box in enumerate(boxes):
+        if backward and not late:
             clock.tell(f"backward substitution, box {i + 1} of {len(boxes)}")
             start = time.monotonic()
-            bounds[i : i + 1] = [problem.bounds(box, tick=clock.tick)]
-            seconds[i] = time.monotonic() - start
-    except OutOfTime:
-        late = True
+            try:
+                bounds.append(problem.bounds(box, tick=clock.hurry))
+                late = bounds[-1].hurried
+                seconds[i] = time.monotonic() - start
+            except OutOfTime:
+                late = True
+        if len(bounds) == i:
+            clock.tell("composing forward")
+            bounds.append(problem.bounds(box, backward=False))
     covered = [
         Covered(box, b, (part_of(box, b),), seconds=s)
         for box, b, s in zip(boxes, bounds, seconds, strict=True)

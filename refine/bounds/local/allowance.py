@@ -1,0 +1,157 @@
+"""How much work all pull-backs of a pass may take together, and how it is shared out.
+
+It is counted, in multiply-adds and what takes as long as so many, and never timed: a bound is the
+same on every machine. Where all that is wanted costs less than the allowance nobody is cut short.
+Else all pull-backs get up to the same amount, those of outputs several times it: statistics of
+rows and other small tensors get all they want, and what is left is shared by large ones. A tensor
+that may not spend what it wants pulls its functionals past fewer nodes, as what is known of the
+tensors that they reach there is all true; and where that would be next to none, fewer of them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray
+from encoders.program import Program, Step
+from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, largest_of, most_worth
+
+_ALLOWANCE = 6 * 10**11  # multiply-adds
+_PER_ELEMENT = 150  # multiply-adds that take as long as carrying one coefficient past a node
+_PER_NODE = 15 * 10**6  # the same of a node, whatever the number of functionals
+_OF_OUTPUTS = 16  # times as much as others
+_FEWEST_NODES = 32  # that functionals pass, before fewer of them do
+
+VALUES, ERRORS = 2, 1  # functionals of an element: of its values from both sides, of its error
+
+
+def _weight(step: Step, program: Program) -> int:
+    return step.work + _PER_ELEMENT * program.graph.types[step.output].size
+
+
+@dataclass(frozen=True)
+class Granted:
+    """Which elements are pulled back, past how many nodes (all: None), and what one costs."""
+
+    rows: Rows
+    nodes: int | None
+    each: float
+    once: float
+
+    def price(self, rows: Rows) -> float:
+        """What so many of them cost; nothing costs nothing."""
+        return self.each * len(rows) + self.once if len(rows) else 0.0
+
+
+@dataclass
+class Allowance:
+    """What is left for the pull-backs that are still to come. `wanted` holds, of values and of
+    errors, what each step's output would cost at most, and `weights` how much more than others it
+    may; `cut` names the tensors that got less than they wanted."""
+
+    program: Program
+    left: float
+    wanted: dict[int, FloatArray]
+    weights: dict[int, FloatArray]
+    cut: set[str] = field(default_factory=set)
+    _places: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._places = {t: i for i, step in enumerate(self.program.steps) for t in step.writes}
+
+    @staticmethod
+    def of(
+        program: Program,
+        deepest: int | None,
+        known: Container[str],
+        spread: Container[str],
+        most: float | None = None,
+    ) -> Allowance:
+        """What a pass may spend whose pull-backs from inside pass at most `deepest` nodes. Values
+        of `known` tensors need none; those of outputs that are `spread` count as errors do."""
+        steps, graph = program.steps, program.graph
+        wanted = {kind: np.zeros(len(steps)) for kind in (VALUES, ERRORS)}
+        weights = {kind: np.ones(len(steps)) for kind in (VALUES, ERRORS)}
+        passed = np.cumsum([0.0, *(float(_weight(step, program)) for step in steps)])
+        effort = Effort()
+        for i, step in enumerate(steps):
+            effort = effort.after(step.work, graph.types[step.output].size)
+            final = step.output in graph.outputs
+            if not final and not feeds_nonlinear(program, step.output):
+                continue
+            nodes = i + 1 if final or deepest is None else min(i + 1, deepest)
+            rows = most_worth(program, step.output, effort)
+            for kind in (VALUES, ERRORS):
+                if kind == ERRORS or step.output not in known:
+                    cost = kind * rows * (passed[i + 1] - passed[i + 1 - nodes])
+                    wanted[kind][i] = cost + nodes * _PER_NODE
+                if final and (kind == ERRORS or step.output in spread):
+                    weights[kind][i] = _OF_OUTPUTS
+        return Allowance(program, _ALLOWANCE if most is None else most, wanted, weights)
+
+    def granted(
+        self, output: str, kind: int, rows: Rows, measure: FloatArray, deepest: int | None
+    ) -> Granted:
+        """What pulling back these elements may be, those first whose `measure` is largest. An
+        output gets one at least, which says what its bound is made of."""
+        place = self._places[output]
+        share = self._share(kind, place)
+        self.wanted[kind][place] = 0.0
+        costs = self._along(place, deepest)
+        nodes = np.arange(1, len(costs) + 1)
+        prices = kind * len(rows) * costs + nodes * _PER_NODE
+        if not len(rows) or prices[-1] <= share:
+            return Granted(rows, deepest, kind * costs[-1], len(costs) * _PER_NODE)
+        self.cut.add(output)
+        enough = min(_FEWEST_NODES, len(costs))
+        passed = max(int(np.searchsorted(prices, share, side="right")), enough)
+        each, once = kind * float(costs[passed - 1]), passed * _PER_NODE
+        most = int(max(share - once, 0.0) // each)
+        if output in self.program.graph.outputs:
+            most = max(most, 1)
+        few = rows if most >= len(rows) else rows[largest_of(measure.reshape(-1)[rows], most)]
+        return Granted(few, passed, each, once)
+
+    def spend(self, cost: float) -> None:
+        """So much has been done."""
+        self.left = max(self.left - cost, 0.0)
+
+    def _share(self, kind: int, place: int) -> float:
+        wanted = np.concatenate([self.wanted[VALUES], self.wanted[ERRORS]])
+        if float(np.sum(wanted)) <= self.left:
+            return np.inf
+        weights = np.concatenate([self.weights[VALUES], self.weights[ERRORS]])
+        return float(self.weights[kind][place]) * _level(wanted, weights, self.left)
+
+    def _along(self, place: int, deepest: int | None) -> FloatArray:
+        """What a functional of a step's output has cost after each node that it is carried past."""
+        program, steps = self.program, self.program.steps
+        waiting, seen, costs = [-place], {place}, list[float]()
+        while waiting and (deepest is None or len(costs) < deepest):
+            step = steps[-heapq.heappop(waiting)]
+            costs.append(float(_weight(step, program)))
+            for tensor in step.reads:
+                writer = program.writers.get(tensor)
+                before = -1 if writer is None else self._places[tensor]
+                if before not in seen and before >= 0:
+                    seen.add(before)
+                    heapq.heappush(waiting, -before)
+        return np.cumsum(costs)
+
+
+def _level(wanted: FloatArray, weights: FloatArray, left: float) -> float:
+    """The λ at which Σ min(wanted, weights·λ) is what is left, which is less than all wanted."""
+    ratios = wanted / weights
+    order = np.argsort(ratios, kind="stable")
+    below = np.cumsum(wanted[order])
+    above = np.sum(weights) - np.cumsum(weights[order])
+    total = below + above * ratios[order]  # of everything, at each ratio
+    i = int(np.searchsorted(total, left, side="left"))
+    if i == 0:
+        return left / float(np.sum(weights))
+    i = min(i, len(order) - 1)
+    return float((left - below[i - 1]) / max(above[i - 1], 1.0))
