@@ -29,11 +29,11 @@ from refine.common.clock import Clock, ShortOfTime
 from refine.domain.domain import DomainOptions, read_domain
 from refine.proof.proof import first_proof
 
-WIDE, STEPS = 6, 12
+WIDE, STEPS = 6, 8
 
 
 def recurrent(path: Path) -> Graph:
-    """A state that is moved through tanh and relu by turns, twelve times, and normalised."""
+    """A state that is moved through tanh and relu by turns, eight times, and normalised."""
     rng = np.random.default_rng(5)
     nodes, stored, state = [], {}, "x"
     for i in range(STEPS):
@@ -55,8 +55,8 @@ def box_of(graph: Graph, radius: float) -> InputBox:
     return InputBox({"x": x}, {"x": np.zeros((1, WIDE))})
 
 
-@pytest.mark.parametrize("radius", [0.0, 1e-3, 0.1])
-@pytest.mark.parametrize("most", [0, 10**7, 10**8, 3 * 10**8])
+@pytest.mark.parametrize("radius", [0.0, 0.1])
+@pytest.mark.parametrize("most", [0, 3 * 10**8])
 def test_next_to_no_work_gives_true_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radius: float, most: int
 ) -> None:
@@ -109,13 +109,14 @@ def test_what_does_not_suffice_is_shared_and_outputs_get_more(tmp_path: Path) ->
     for step in program_of(graph).steps:
         for kind in (VALUES, ERRORS):
             granted = little.granted(step.output, kind, rows, measure, None)
-            assert granted.price(granted.rows) <= little.left or step.output == "y"
-            spent += granted.price(granted.rows)
-            little.spend(granted.price(granted.rows))
+            price = granted.price(granted.rows)
+            assert price <= little.left or step.output == "y"
+            spent += price if step.output != "y" else 0.0
+            little.spend(price)
     assert spent <= 5 * 10**8
     assert len(little.cut) > 0
     nothing = passing(graph, 0)
-    assert len(nothing.granted("h9", ERRORS, rows, measure, None).rows) == 0
+    assert len(nothing.granted("h6", ERRORS, rows, measure, None).rows) == 0
     assert nothing.granted("y", ERRORS, rows, measure, None).rows.tolist() == [3]
 
 
@@ -127,7 +128,7 @@ def test_functionals_that_cost_much_pass_fewer_nodes_before_fewer_of_them_do(
     rows, measure = np.arange(WIDE), np.ones(WIDE)
     seen = []
     for most in (10**10, 5 * 10**9, 10**9, 3 * 10**8, 10**7):
-        granted = passing(graph, most).granted("h11", ERRORS, rows, measure, None)
+        granted = passing(graph, most).granted("h7", ERRORS, rows, measure, None)
         seen.append((granted.nodes, len(granted.rows)))
     assert seen[0] == (None, WIDE)
     nodes = [n for n, _ in seen if n is not None]
@@ -166,7 +167,7 @@ def test_bounds_of_a_pass_that_is_stopped_anywhere_lie_between(tmp_path: Path) -
     box = box_of(graph, 0.1)
     whole = network_bounds(graph, box, IEEE_ANY)
     forward = network_bounds(graph, box, IEEE_ANY, backward=False)
-    for stop in range(0, 500, 60):
+    for stop in range(0, 300, 70):
         left = iter(range(stop))
 
         def tick(left: object = left) -> None:

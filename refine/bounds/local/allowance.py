@@ -22,15 +22,18 @@ from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, largest_of, mos
 
 _ALLOWANCE = 6 * 10**11  # multiply-adds
 _PER_ELEMENT = 150  # multiply-adds that take as long as carrying one coefficient past a node
+_PER_FAR_ELEMENT = 900  # the same of a tensor whose coefficients no cache holds
+_FAR = 2**20  # elements
 _PER_NODE = 15 * 10**6  # the same of a node, whatever the number of functionals
 _OF_OUTPUTS = 16  # times as much as others
-_FEWEST_NODES = 32  # that functionals pass, before fewer of them do
+_FEWEST_NODES = 8  # that functionals pass, before fewer of them do
 
 VALUES, ERRORS = 2, 1  # functionals of an element: of its values from both sides, of its error
 
 
 def _weight(step: Step, program: Program) -> int:
-    return step.work + _PER_ELEMENT * program.graph.types[step.output].size
+    size = program.graph.types[step.output].size
+    return step.work + (_PER_ELEMENT if size <= _FAR else _PER_FAR_ELEMENT) * size
 
 
 @dataclass(frozen=True)
