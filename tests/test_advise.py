@@ -222,6 +222,17 @@ def test_the_guess_for_token_ids_is_the_rows_of_their_table(
     assert advising.ranges_of(graph, None) == (("ids=0..8",), True)
 
 
+def test_operators_are_called_as_in_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(picking(tmp_path / "m.onnx", ("Cast",)))
+    for command in (["advise"], ["bound", "--input=0..3", "--no-search", "--budget=0"]):
+        run([command[0], path, *command[1:]])
+        page = capsys.readouterr().out
+        assert "1 Gather" in page
+        assert "Lookup" not in page
+
+
 def test_labels_beside_scores_do_not_hide_their_bound(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from encoders.arithmetic.exact_fields import Balls
 from encoders.gradients.tape import ROUNDED
 from gpu_check.emulator.exact import evaluate_exact
 from gpu_check.runtimes.runtimes import OnnxRuntime
-from onnx_import.errors import UnsupportedModel
+from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Array
 from onnx_import.onnx.reader import load
 from onnx_import.onnx.writer import model_of
@@ -76,6 +76,17 @@ def test_what_has_no_rule_is_refused_by_name(tmp_path: Path) -> None:
     stored = {"g": np.zeros((1, 2, 2, 2), np.float32)}
     path = save(tmp_path / "m.onnx", nodes, {"x": [1, 1, 4, 4]}, {"Y": None}, stored, opset=20)
     with pytest.raises(UnsupportedModel, match=r"GridSample.*no rule"):
+        Request().gradient_of(load(path))
+
+
+def test_a_model_of_integers_alone_names_its_weights(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["y"])]
+    table = {"table": np.ones((5, 2), np.float32)}
+    path = save(tmp_path / "m.onnx", nodes, {"ids": [3]}, {"y": [3, 2]}, table)
+    made = onnx.load(path)
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(made, path)
+    with pytest.raises(ModelError, match="name weights with --wrt: there is table"):
         Request().gradient_of(load(path))
 
 

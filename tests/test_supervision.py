@@ -18,7 +18,7 @@ import pytest
 import small_models
 
 from refine.cli.main import SUMMARIES, cli
-from refine.process.supervision import Places, places
+from refine.process.supervision import Places, places, spoken_times
 
 ROOT = Path(__file__).resolve().parents[1]
 STUCK = """
@@ -140,8 +140,8 @@ def test_a_line_now_and_then_where_there_is_no_terminal(folder: Path, quiet: boo
     if quiet:
         assert done.stderr == ""
     else:
-        assert re.search(r"^refine: proving lemmas \(after \d+ s, about \d+ s left\)$", done.stderr,
-                         re.MULTILINE)  # fmt: skip
+        said = r"^refine: proving lemmas \(after \d+ s, \d+ s of its time left\)$"
+        assert re.search(said, done.stderr, re.MULTILINE)
 
 
 def test_a_limit_in_a_file_is_a_limit(folder: Path) -> None:
@@ -327,3 +327,9 @@ def test_every_command_with_a_limit_is_watched() -> None:
         limited = any(p.name == "timeout" for p in command.params)
         found = places([name, "--timeout", "5"], 0.0)
         assert (found.limit is not None) is limited, name
+
+
+def test_time_left_is_that_of_a_limit_or_a_budget() -> None:
+    """Work may go on behind it: nothing is said of when the answer comes."""
+    assert spoken_times(12.0, 100.0, 148.0) == "after 12 s, 48 s of its time left"
+    assert spoken_times(12.0, 100.0, 99.0) == spoken_times(12.0, 100.0, None) == "after 12 s"

@@ -361,7 +361,7 @@ def node_reports(
     return tuple(
         NodeReport(
             n.node.name,
-            n.node.op,
+            n.node.spelled,
             low=min(float(np.min(b.nodes[i].values.lo, initial=np.inf)) for b in bounds),
             high=max(float(np.max(b.nodes[i].values.hi, initial=-np.inf)) for b in bounds),
             error=max(largest_radius(b.nodes[i].errors) for b in bounds),

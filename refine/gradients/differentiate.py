@@ -198,7 +198,10 @@ def _require_sources(graph: Graph, wrt: Sequence[str]) -> None:
                 f"differentiate by; there is {_listed(known)}"
             )
     if not wrt:
-        raise ModelError("the model has no input of floating-point numbers to differentiate by")
+        raise ModelError(
+            "the model has no input of floating-point numbers to differentiate by; name weights "
+            f"with --wrt: there is {_listed(weights)}"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

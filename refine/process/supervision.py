@@ -339,8 +339,8 @@ class _Watching:
 
 
 def spoken_times(seconds: float, now: float, until: float | None) -> str:
-    """`after 12 s, about 48 s left`."""
-    left = "" if until is None or until < now else f", about {until - now:.0f} s left"
+    """`after 12 s, 48 s of its time left`: of a limit, else of a budget before proofs end."""
+    left = "" if until is None or until < now else f", {until - now:.0f} s of its time left"
     return f"after {seconds:.0f} s{left}"
 
 

@@ -72,7 +72,7 @@ def remedies_of(bounds: Sequence[NetworkBounds], bound: float) -> tuple[Remedy, 
     for node in dearest[:_LOOKED_AT]:
         share = shares.get(node.step.name, NO_SHARE)
         every = [
-            Remedy(node.step.name, node.node.op, kind, change, bound * max(1.0 - saved, 0.0))
+            Remedy(node.step.name, node.node.spelled, kind, change, bound * max(1.0 - saved, 0.0))
             for kind, change, saved in _changes(node, share)
         ]
         useful = [r for r in every if r.bound < _WORTHWHILE * bound]

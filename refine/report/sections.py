@@ -87,7 +87,7 @@ def header_of(result: Result, every: bool) -> Iterator[tuple[str, str]]:
     """What was asked: model, contract, domain, and what is assumed; of what every answer assumes
     the names alone, unless `every` word is asked for."""
     graph, domain = result.graph, result.domain
-    operators = ", ".join(f"{n} {op}" for op, n in Counter(n.op for n in graph.order).items())
+    operators = ", ".join(f"{n} {op}" for op, n in Counter(n.spelled for n in graph.order).items())
     if result.spec is not None:
         yield "[bold]spec[/]", str(result.spec.graph.source)
         how = program_of(result.spec.graph).ruled(result.spec.contract)

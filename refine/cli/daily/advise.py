@@ -128,7 +128,7 @@ def answers(found: Advice) -> Iterator[Row]:
         asked = ["refine", "probe", str(found.model), *found.sized, "-o", "here.toml"]
         yield "", said, shlex.join(asked)
     yield "domain", _domain(found), ""
-    operators = Counter(n.op for n in setting.graph.order)
+    operators = Counter(n.spelled for n in setting.graph.order)
     listed = ", ".join(f"{n} {op}" for op, n in operators.most_common(6))
     yield "model", f"{setting.graph.parameters} parameters: {listed}", ""
     if not math.isfinite(found.bound):
