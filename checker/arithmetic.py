@@ -1,7 +1,4 @@
-"""Arithmetic and linear maps: float64, with every rounding charged to the bound.
-
-`add` and `mul` take the next float64 above; of sums, n + 4 units of all magnitudes are charged.
-"""
+"""Arithmetic and linear maps in float64; every rounding is charged, n + 4 units to a sum of n."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One leaf of the domain: every range and error of the network, recomputed from claimed ones.
-
-Over the reals x lies in [lo, hi], at run time x̂ = x + d with |d| ≤ err. README.md says how.
-"""
+"""One leaf: ranges lo ≤ x ≤ hi and errors |x̂ − x| ≤ err recomputed; README.md says how."""
 
 from __future__ import annotations
 

@@ -1,11 +1,7 @@
-"""Check a certificate against a model: python checker/check.py CERTIFICATE MODEL [PROPERTY].
-
-README.md beside this file says what is assumed and what is then guaranteed, by which exit code.
-"""
+"""Checks a certificate, as README.md says: python checker/check.py CERTIFICATE MODEL [PROPERTY]."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import sys
@@ -13,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +27,7 @@ SCHEMA = "refine-certificate-2"
 KEYS = {"schema", "model", "contract", "inputs", "claim", "boxes", "tensors", "nodes", "by"}
 ACCEPTED, REJECTED, OUTSIDE = 0, 1, 2
 Sides = dict[str, tuple[Array, Array]]
+ratio: Any = lambda text: Fraction(*map(int, text.split("/")))  # noqa: E731  # no exponents
 
 
 class Row(NamedTuple):
@@ -84,7 +82,7 @@ def above(leaf: Leaf, rows: Sequence[Row]) -> Array:
 def read_goal(claim: Mapping[str, Any], model: Model) -> Goal:
     """Raises Rejected for a claim of what the model has not, Outside for one of another kind."""
     if set(claim) == {"kind", "eps"} and claim["kind"] == "accuracy":
-        epsilons = {t: Fraction(e) for t, e in claim["eps"].items()}
+        epsilons = {t: ratio(e) for t, e in claim["eps"].items()}
         if set(epsilons) != set(model.outputs):
             raise Rejected(f"it claims of {sorted(epsilons)}; outputs are {sorted(model.outputs)}")
         bounds = (f"|error of '{t}'| <= {e}" for t, e in epsilons.items())
@@ -103,7 +101,7 @@ def _row(model: Model, *, terms: Any, at_most: str, strict: bool) -> Row:
     fits = all(type(i) is int and i in ends.get(t, ()) for t, i in places)  # `False == 0`
     if not fits or len({*places}) < len(places) or type(strict) is not bool:
         raise Rejected(f"a row of {places} is not one of different elements of inputs and outputs")
-    return Row([(t, i, Fraction(c)) for t, i, c in terms], Fraction(at_most), strict)
+    return Row([(t, i, ratio(c)) for t, i, c in terms], ratio(at_most), strict)
 
 
 def owed(model: Model) -> dict[str, list[Any]]:
@@ -120,14 +118,20 @@ def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
+def unpacked(data: bytes) -> zipfile.ZipFile:
+    """An archive, every name and size in it being known."""
+    zipped = zipfile.ZipFile(io.BytesIO(data))
+    if sum(once([(i.filename, i.file_size) for i in zipped.infolist()]).values()) > 2**31:
+        raise Outside("the certificate is larger than 2 GiB")
+    return zipped
+
+
 def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The document and the arrays of a certificate."""
-    with zipfile.ZipFile(io.BytesIO(data)) as zipped:
-        if sum(once([(i.filename, i.file_size) for i in zipped.infolist()]).values()) > 2**31:
-            raise Outside("the certificate is larger than 2 GiB")
-        document = json.loads(zipped.read("certificate.json"), object_pairs_hook=once)
-        with np.load(io.BytesIO(zipped.read("arrays.npz")), allow_pickle=False) as arrays:
-            return document, once([(name, arrays[name]) for name in arrays.files])
+    arrays = unpacked(unpacked(data).read("arrays.npz"))
+    held = [(n.removesuffix(".npy"), io.BytesIO(arrays.read(n))) for n in arrays.namelist()]
+    document = json.loads(unpacked(data).read("certificate.json"), object_pairs_hook=once)
+    return document, {n: np.load(v, allow_pickle=False) for n, v in once(held).items()}
 
 
 def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:
@@ -163,10 +167,9 @@ def _checked(data: bytes, model_data: bytes, property_data: bytes | None = None)
     if set(document) != KEYS or document["schema"] != SCHEMA or not document["boxes"]:
         raise Outside(f"no certificate of schema {SCHEMA}: {document.get('outside', '')!r}")
     claim, said, tensors = document["claim"], document["contract"], document["tensors"]
-    if hashlib.sha256(model_data).hexdigest() != document["model"]["sha256"]:
+    if sha256(model_data).hexdigest() != document["model"]["sha256"]:
         raise Rejected("the certificate is of a model with another hash")
-    other = hashlib.sha256(property_data or b"").hexdigest()
-    if property_data is not None and other != claim.get("sha256"):
+    if property_data is not None and sha256(property_data).hexdigest() != claim.get("sha256"):
         raise Rejected("the certificate is of a property with another hash")
     shapes = {i["name"]: tuple(int(n) for n in i["shape"]) for i in document["inputs"]}
     model = read_model(model_data, shapes)

@@ -208,8 +208,8 @@ def of_claim(it: Made) -> Iterator[Mutant]:
     (output,) = it.document["claim"]["eps"]
     shown = float(Fraction(it.document["claim"]["eps"][output])) / ROOM
     for share in (0.5, 0.9, 0.0, -1.0):
-        yield told(it, f"eps {share}", ["claim", "eps", output], str(share * shown))
-    for text in ("nan", "1/0", "", "all"):
+        yield told(it, f"eps {share}", ["claim", "eps", output], str(Fraction(share * shown)))
+    for text in ("nan", "1/0", "", "all", "1e-3", "1/2/3", "9" * 5000):
         yield told(it, "no eps", ["claim", "eps", output], text)
     yield told(it, "eps of another output", ["claim", "eps"], {"y": "1"})
     yield told(it, "eps of no output", ["claim", "eps"], {})
@@ -405,6 +405,33 @@ def test_other_models_are_rejected(name: str, made: Callable[[str], Made]) -> No
             continue
     assert alive == []
     assert tried >= 4
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "1e-999999999", "1E+99999999999999999999"])
+def test_no_exponent_fills_the_memory(number: str, made: Callable[[str], Made]) -> None:
+    """As an ε, and in a row of an unsafe set."""
+    it = made("dense")
+    (output,) = it.document["claim"]["eps"]
+    claims: list[Any] = [{"kind": "accuracy", "eps": {output: number}}]
+    for c, most in (("1", number), (number, "1")):
+        row = {"terms": [[output, 0, c]], "at_most": most, "strict": False}
+        claims.append({"kind": "unsafe", "unsafe": [[row]], "of": "y", "sha256": ""})
+    for claim in claims:
+        with pytest.raises(Outside, match="this is no certificate"):
+            check(packed(it.document | {"claim": claim}, it.arrays), it.model)
+
+
+def test_an_archive_within_says_how_large_it_is(made: Callable[[str], Made]) -> None:
+    """A small file may hold terabytes, packed twice."""
+    it, inner, whole = made("dense"), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as zipped:
+        zipped.writestr("err0.npy", b"")
+        zipped.filelist[0].file_size = 2**31 + 1
+    with zipfile.ZipFile(whole, "w") as zipped:
+        zipped.writestr("certificate.json", json.dumps(it.document))
+        zipped.writestr("arrays.npz", inner.getvalue())
+    with pytest.raises(Outside, match="larger than 2 GiB"):
+        check(whole.getvalue(), it.model)
 
 
 def test_a_file_cut_short_is_no_certificate(made: Callable[[str], Made], tmp_path: Path) -> None:
