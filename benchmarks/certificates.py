@@ -5,7 +5,8 @@
 Each line is one property of one network. An accuracy is bounded and checked at a slightly larger ε,
 of ACAS Xu at smaller ones until the domain is split into a hundred parts; of some networks the
 property itself is checked. The certificate is checked in a process of its own, and again with
-changes that would mean more. NAME picks lines, `--save` keeps them as JSON after each.
+changes that would mean more; `refine recheck` checks it too, and recomputes the applications of
+lemmas in it. NAME picks lines, `--save` keeps them as JSON after each, beside those of other names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import MODELS, save
+from measuring import MODELS, earlier, save
 
 import checker
 import refine
@@ -38,7 +40,7 @@ CHECKER = Path(checker.__file__).with_name("check.py")
 DEMO = Path(__file__).parents[1] / "examples" / "demo" / "pendulum.onnx"
 HEAD = (
     "family/model", "property", "claim", "parts", "kB", "writing-s", "checker-s", "accepted",
-    "mutants", "rejected",
+    "recheck-s", "applications", "mutants", "rejected",
 )  # fmt: skip
 SHARES = (0.004, 0.002, 0.001, 0.0005)
 
@@ -107,13 +109,14 @@ def certified(case: Case, file: Path) -> Any:
     return made
 
 
-def checked(file: Path, model: Path) -> tuple[int, float]:
-    """The checker's exit code, and its CPU seconds."""
+def checked(file: Path, model: Path, *program: str | Path) -> tuple[int, float, str]:
+    """The exit code of a program that checks, its CPU seconds, and what it says."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, CHECKER, file, model], capture_output=True, check=False)
+    command = [sys.executable, *program, file, model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return done.returncode, spent
+    return done.returncode, round(spent, 1), done.stdout
 
 
 def is_rejected(data: bytes, model: bytes) -> bool:
@@ -188,8 +191,10 @@ def row(case: Case, folder: Path, changed: bool) -> dict[str, Any]:
     spent = round(time.process_time() - start, 1)
     if made is None or made.outside is not None:
         why = "not verified" if made is None else made.outside
-        return dict(zip(HEAD, [*name, 0, 0, spent, None, why, 0, 0], strict=True))
-    code, checking = checked(file, case.model)
+        return dict(zip(HEAD, [*name, 0, 0, spent, None, why, None, 0, 0, 0], strict=True))
+    code, checking, _ = checked(file, case.model, CHECKER)
+    again, rechecking, said = checked(file, case.model, "-m", "refine", "recheck")
+    recomputed = re.search(r"^(\d+) applications of", said, re.MULTILINE)
     data, tried, rejected = file.read_bytes(), 0, 0
     model = case.model.read_bytes()
     content = bytearray(model)
@@ -198,9 +203,9 @@ def row(case: Case, folder: Path, changed: bool) -> dict[str, Any]:
     for mutant, it in others:
         tried += 1
         rejected += is_rejected(mutant, it)
-    accepted = "yes" if code == ACCEPTED else f"no ({code})"
-    size = round(len(data) / 1024)
-    found = [*name, made.leaves, size, spent, round(checking, 1), accepted, tried, rejected]
+    accepted = "yes" if (code, again) == (ACCEPTED, ACCEPTED) else f"no ({code}, {again})"
+    found = [*name, made.leaves, round(len(data) / 1024), spent, checking, accepted, rechecking]
+    found += [int(recomputed[1]) if recomputed else 0, tried, rejected]
     return dict(zip(HEAD, found, strict=True))
 
 
@@ -212,17 +217,18 @@ def main() -> None:
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     print("| " + " | ".join(HEAD) + " |", flush=True)
-    rows = []
+    kept = {} if given.save is None else earlier(given.save, *HEAD[:3])
     with tempfile.TemporaryDirectory() as place:
         for case in cases(given.models):
             claim = "accuracy" if case.shares else "property"
             text = f"{case.model} {case.property} {claim}"
             if given.names and not any(name in text for name in given.names):
                 continue
-            rows.append(row(case, Path(place), changed=not given.no_mutants))
-            print("| " + " | ".join(map(str, rows[-1].values())) + " |", flush=True)
+            made = row(case, Path(place), changed=not given.no_mutants)
+            print("| " + " | ".join(map(str, made.values())) + " |", flush=True)
+            kept[tuple(made[key] for key in HEAD[:3])] = made
             if given.save is not None:
-                save(given.save, rows)
+                save(given.save, list(kept.values()))
 
 
 if __name__ == "__main__":

@@ -59,12 +59,17 @@ def lean(
     inside = np.sum(w * middle, axis=1) - slack * np.sum(np.abs(w * middle), axis=1) - n * _TINY
     found = np.minimum(found, inside)
     # Σw is not quite 0, and the mean is no more than the largest number
-    tilt = np.abs(np.sum(w, axis=1)) + slack * np.sum(np.abs(w), axis=1)
+    tilt = total_up(w, slack)
     mean = np.max(x.magnitude.reshape(-1)[index], axis=1) if centred else np.zeros(len(w))
     along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found) - _TINY
     norm = along / (np.linalg.norm(w, axis=1) * (1.0 + slack)) * (1.0 - slack)
     norm = np.where(np.isfinite(norm) & np.isfinite(found), np.maximum(norm, 0.0), 0.0)
     return Lean(index, w, found, norm) if np.any(norm > 0.0) else None
+
+
+def total_up(w: FloatArray, slack: float) -> FloatArray:
+    """Upper bounds on |Σw| of rows, of whose sums float64 loses at most `slack` times Σ|w|."""
+    return np.asarray(np.abs(np.sum(w, axis=1)) + slack * np.sum(np.abs(w), axis=1))
 
 
 def _slopes(
