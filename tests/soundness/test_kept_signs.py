@@ -55,6 +55,7 @@ CASES: dict[str, tuple[list[Any], dict[str, Any]]] = {
     ),
     "norm": ([("ReduceL2", ["x"])], {}),
     "softmax": ([("Softmax", ["x"])], {}),
+    "clamped": ([("HardSigmoid", ["x"])], {}),
 }
 
 

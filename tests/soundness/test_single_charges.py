@@ -37,10 +37,12 @@ from encoders.rounding.relative_arithmetic import RelativeArithmetic
 from encoders.rounding.rounding_bounds import Rounder
 from encoders.rounding.scattered import Scattered, ScatterArithmetic
 from encoders.rounding.tracked import Tracked
+from encoders.traits import Absorption
 from onnx_import import load
 from onnx_import.graph import Graph
 from refine.bounds.local.leaning import total_up
 
+PAIR = {"x": (2, 3), "z": (2, 3)}
 ROUNDER = Rounder(BINARY32, exact=False, flush_results=False, flush_operands=False)
 
 
@@ -117,6 +119,14 @@ def test_numbers_on_a_grid_of_their_own_are_kept(high: float) -> None:
         found = _reached(site, point([[0.0, top]]), EXACT)
         assert np.all(found.lo <= [[0.0, top]])
         assert np.all(found.hi >= [[0.0, top]])
+
+
+def test_of_a_mean_no_term_takes_the_division() -> None:
+    """Of a sum the terms take all roundings; that of a division would be one more."""
+    sum_, mean = (site_and_operator(example(op, "x z", PAIR))[1] for op in ("Sum", "Mean"))
+    assert sum_.absorbs is not None
+    assert sum_.absorbs.by is Absorption.TERMS
+    assert mean.absorbs is None
 
 
 # --- images ---------------------------------------------------------------------------------------
