@@ -35,7 +35,7 @@ from encoders.rounding.error_arithmetic import ErrorArithmetic
 from encoders.rounding.proportions import Proportion
 from encoders.rounding.relative_arithmetic import RelativeArithmetic
 from encoders.rounding.rounding_bounds import Rounder
-from encoders.rounding.scattered import Scattered, ScatterArithmetic
+from encoders.rounding.scattered import ScatterArithmetic, Scattered
 from encoders.rounding.tracked import Tracked
 from encoders.traits import Absorption
 from onnx_import import load
