@@ -15,12 +15,15 @@ from onnx import helper
 from operator_checks import FLUSHING, Example, example, graph_of
 from small_models import save
 
+from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import OpenSchedule, RuntimeContract
 from encoders.contract.presets import CUDA_FP16, EXACT, IEEE_ANY, SEQUENTIAL
 from encoders.families import normalization
 from encoders.families.images import interpolation, resizing
+from encoders.families.images.interpolation import action_of
+from encoders.families.images.sampling import computed_terms, held_products, off_weights
 from encoders.families.normalization import normalization_error, normalized
-from encoders.families.products import product_rounding
+from encoders.families.products import ProductSum, product_rounding
 from encoders.functions.exp import EXP
 from encoders.lemmas.combining import EXACT as NOTHING_LOST
 from encoders.lemmas.kernel import exactly_zero
@@ -32,6 +35,7 @@ from encoders.ops.movement import grid_sample
 from encoders.quantized.dynamic_products import _reached
 from encoders.registry import lookup
 from encoders.rounding.error_arithmetic import ErrorArithmetic
+from encoders.rounding.norms import norm_moved
 from encoders.rounding.proportions import Proportion
 from encoders.rounding.relative_arithmetic import RelativeArithmetic
 from encoders.rounding.rounding_bounds import Rounder
@@ -92,18 +96,17 @@ def test_products_of_weights_of_places_are_rounded(
     site, _ = site_and_operator(case)
     contract = replace(IEEE_ANY, compute_format=fmt)
     x = Interval(np.full((1, 1, 3, 3), -2.0), np.full((1, 1, 3, 3), 3.0))
-    whole = grid_sample.off_weights
 
     def known(*given: Any) -> Any:
-        places, errors, sizes = whole(*given)
+        places, errors, sizes = off_weights(*given)
         return places, 0.0 * errors, sizes
 
     monkeypatch.setattr(grid_sample, "off_weights", known)
     result = grid_sample.values(site, [x]).range
     found = grid_sample.rounding(site, [x], result, contract).radius.bound
-    index, weights = grid_sample.computed_terms(site)
-    held = grid_sample.held_products(index, weights)
-    terms = grid_sample.ProductSum(grid_sample.action_of(site, index), held, None)
+    index, weights = computed_terms(site)
+    held = held_products(index, weights)
+    terms = ProductSum(action_of(site, index), held, None)
     alone = product_rounding(site, terms, [x], contract, grid_sample.runtime).radius.bound
     unit = float((fmt or BINARY32).unit_roundoff)
     assert np.all(found - alone >= unit * 3.0 * np.sum(np.abs(held), axis=0) * (1.0 - 1e-6))
@@ -154,12 +157,12 @@ def test_weights_of_a_cubic_may_lose_seven_roundings(a: float) -> None:
 
 
 def test_axes_that_are_not_named_are_not_scaled(tmp_path: Path) -> None:
-    kept = {"keep_aspect_ratio_policy": "not_larger", "axes": [2, 3]}
+    kept: dict[str, Any] = {"keep_aspect_ratio_policy": "not_larger", "axes": [2, 3]}
     node = helper.make_node("Resize", ["x", "", "", "n"], ["y"], mode="linear", **kept)
     shapes = ({"x": [1, 2, 4, 2]}, {"y": [1, 2, 8, 4]})
     sizes = {"n": np.array([9, 4], np.int64)}
     site, _ = only_node(load(save(tmp_path / "m.onnx", [node], *shapes, sizes, opset=19)))
-    assert resizing.exact_scales(site) == (1, 1, 2, 2)
+    assert list(map(int, resizing.exact_scales(site))) == [1, 1, 2, 2]
 
 
 # --- errors by other names ------------------------------------------------------------------------
@@ -189,8 +192,8 @@ def test_a_power_with_another_exponent_is_not_followed() -> None:
     one = Interval(np.ones((1, 3)), np.full((1, 3), 2.0))
     x = Proportion.absolutely(Tracked(one, exactly_zero(NOTHING_LOST, (1, 3)), 2.0))
     with pytest.raises(OpenSchedule):
-        _by_function(site, [x], arithmetic, other)
-    (found,) = _by_function(site, [x], arithmetic, IEEE_ANY)
+        _by_function(site, Inputs([x]), arithmetic, other)
+    (found,) = _by_function(site, Inputs([x]), arithmetic, IEEE_ANY)
     assert np.all(np.isfinite(found.precision.bound))
 
 
@@ -246,7 +249,7 @@ def test_a_norm_and_its_error_are_added_up_without_a_loss(monkeypatch: pytest.Mo
     rng = np.random.default_rng(2)
     for sigma, e in zip(rng.uniform(1.0, 2.0, 100), rng.uniform(1e-8, 1e-7, (100, 2)), strict=True):
         deviation = off_by(e[None])
-        moved = normalization.norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(2))))
+        moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(2))))
         normalization._norm_error(ROUNDER, deviation, np.array([[sigma]]))
         exact = Fraction(float(sigma)) + Fraction(moved.bound.item())
         assert Fraction(reached[-1]) >= exact
