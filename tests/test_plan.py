@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quantised_networks import transformer
 from small_models import mlp, save
 
 import refine
@@ -23,7 +24,6 @@ from refine.everyday.planning import Why
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = ROOT.parent / "shared" / "models" / "mnist_fc"
-ENCODER = ROOT / "examples" / "encoder"
 QUICK: dict[str, Any] = {"budget": 0}
 
 
@@ -206,8 +206,10 @@ def test_a_network_of_digits(tmp_path: Path) -> None:
 
 
 def test_an_encoder_block(tmp_path: Path) -> None:
-    net, place = ENCODER / "dynamo-float32.onnx", tmp_path / "mixed.onnx"
-    centre = np.load(ENCODER / "sample.npy")
+    net, place = tmp_path / "net.onnx", tmp_path / "mixed.onnx"
+    network = transformer(seed=1)
+    onnx.save(network.model, str(net))
+    centre = np.random.default_rng(1).uniform(-1, 1, network.shape).astype(np.float32)
     found = refine.plan(net, centre, "1e-2", place, radius="1e-3", **QUICK)
     assert found.result.verdict == "verified"
     assert found.share >= 0.7

@@ -87,7 +87,7 @@ def test_a_fold_of_numbers_that_the_contract_changes_is_found(
 def test_an_operand_that_is_lost_on_the_way_in_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What flushing results does to a subnormal bfloat16 number read into float32."""
     monkeypatch.setattr(accumulation, "flushed_below", lambda *given: 0.0)
-    for trial in _trials(4_000_000, 300):
+    for trial in _trials(4_000_200, 300):
         narrow = replace(
             trial.contract,
             compute_format=BFLOAT16,
