@@ -101,7 +101,7 @@ def test_the_limit_holds_whatever_is_done(folder: Path, where: str, what: str) -
 
 
 def test_what_was_proved_is_said_at_the_limit(folder: Path) -> None:
-    running = started(folder, "Telling.finish", HOLDS_THE_INTERPRETER, "--timeout", "3", "-q")
+    running = started(folder, "Telling.finish", HOLDS_THE_INTERPRETER, "--timeout", "6", "-q")
     out, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (0, "")
     assert out.startswith("verified")
@@ -300,12 +300,15 @@ def interrupted_at(folder: Path, seconds: float, number: signal.Signals) -> Any:
     return running.returncode, out, err
 
 
+OUR_MAIN = r'refine/\S+", line \d+, in main\n'  # Python's own `site` has another
+
+
 @pytest.mark.parametrize("seconds", [0.15, 0.4, 0.8, 1.6])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_half_written(folder: Path, seconds: float, number: signal.Signals) -> None:
     code, _, err = interrupted_at(folder, seconds, number)
     if number is signal.SIGINT:
-        before_ours = "KeyboardInterrupt" in err and ", in main\n" not in err
+        before_ours = "KeyboardInterrupt" in err and not re.search(OUR_MAIN, err)
         assert before_ours or (code, err) in ((130, "refine: interrupted\n"), (1, "")), (code, err)
     left = {p.name for p in folder.iterdir()} - {"net.onnx"}
     assert left <= {"r.json", "net-counterexample.json", "net-counterexample.npz"}
