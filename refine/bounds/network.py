@@ -40,9 +40,9 @@ from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
     Rows,
-    deepest,
     errors_worth_refining,
     feeds_nonlinear,
+    gained,
     gains,
     in_parts,
     values_worth_refining,
@@ -51,7 +51,6 @@ from refine.bounds.pruning import (
 from refine.bounds.secant_branching import branched_upper, can_branch
 from refine.common.clock import ShortOfTime
 
-_WORTHWHILE = 0.99
 _MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
 
 
@@ -224,10 +223,7 @@ def _network_bounds(
         cases=cases,
         runs=runs,
         spread=spread,
-        deepest=deepest(program),
-        allowance=Allowance.of(
-            program, deepest(program), {} if known is None else known.values, spread
-        ),
+        allowance=Allowance.of(graph, {} if known is None else known.values, spread),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     radii = {
@@ -253,8 +249,7 @@ def _network_bounds(
 @dataclass
 class _Pass:
     """A forward pass under way. Of the tensors refined so far: how their errors were `pulled` back,
-    which rows of them, and how their widths hang on the inputs' elements (`pushes`). Pull-backs
-    from inside pass at most `deepest` nodes."""
+    which rows of them, and how their widths hang on the inputs' elements (`pushes`)."""
 
     maps: Maps
     contract: RuntimeContract
@@ -266,7 +261,6 @@ class _Pass:
     runs: Runs | None
     spread: frozenset[str]
     allowance: Allowance
-    deepest: int | None = None
     hurried: bool = False
     effort: Effort = field(default_factory=Effort)
     pulled: dict[str, Pulled] = field(default_factory=dict)
@@ -318,7 +312,7 @@ class _Pass:
     def _lean(self, step: Step, final: bool) -> None:
         """How far the rows that it normalises lean."""
         most = int(_MOST_LEANING // self.effort.times(2).whole)
-        found = lean(self.maps, step, self.tick, None if final else self.deepest, most)
+        found = lean(self.maps, step, self.tick, None if final else self.allowance.deepest, most)
         if found is not None:
             self.maps.leans[step.name] = found
 
@@ -334,7 +328,7 @@ class _Pass:
             return
         c, sources = unit_functionals(left.share.shape, rows), list[Apart]()
         pulled = pull_back(
-            maps, {}, {step.reads[0]: c}, self.tick, most=self.deepest, apart=sources
+            maps, {}, {step.reads[0]: c}, self.tick, most=self.allowance.deepest, apart=sources
         )
         assert pulled.moved is not None
         found = ellipsoid_of(left, rows, sources, pulled.moved.bound)
@@ -344,13 +338,14 @@ class _Pass:
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
         rows = values_worth_refining(self.maps.program, output, values, self.effort.times(2))
-        deepest, wide = None if final else self.deepest, widths(values)
-        granted = self.allowance.granted(output, VALUES, rows, wide, deepest)
+        far, wide = None if final else self.allowance.deepest, widths(values)
+        granted = self.allowance.granted(output, VALUES, rows, wide, far)
         asked, others = in_parts(granted.rows, wide, granted.each)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
         pushes = _refine_values(self.maps, output, asked, self.tick, most)
-        if len(others) and _improved(wide, widths(self.maps.values[output])):
+        now = widths(self.maps.values[output])
+        if len(others) and gained(wide, now, granted.rows, granted.each):
             self.allowance.spend(granted.price(others))
             more = _refine_values(self.maps, output, others, self.tick, most)
             pushes = {t: push + more[t] for t, push in pushes.items()}
@@ -363,13 +358,14 @@ class _Pass:
         errors = self.maps.errors[output]
         values = self.maps.values[output]
         rows = errors_worth_refining(self.maps.program, output, values, errors, self.effort)
-        deepest = None if final else self.deepest
-        granted = self.allowance.granted(output, ERRORS, rows, errors, deepest)
+        far = None if final else self.allowance.deepest
+        granted = self.allowance.granted(output, ERRORS, rows, errors, far)
         asked, others = in_parts(granted.rows, errors, granted.each)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
         pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
-        if len(others) and _improved(errors, self.maps.errors[output]):
+        now = self.maps.errors[output]
+        if len(others) and gained(errors, now, granted.rows, granted.each):
             self.allowance.spend(granted.price(others))
             pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick, most))
             refined = np.concatenate([asked, others])
@@ -425,11 +421,6 @@ def _refine_values(
         add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
     maps.values[output] = pulled_range(range_, lo, hi)
     return pushes
-
-
-def _improved(before: FloatArray, after: FloatArray) -> bool:
-    """Did pull-backs make any of these sizes smaller, to speak of?"""
-    return bool(np.any(after < _WORTHWHILE * before))
 
 
 def _refine_errors(

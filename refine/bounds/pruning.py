@@ -34,7 +34,9 @@ _LARGE = 16  # times an error, that is
 _PER_ELEMENT = 8  # multiply-adds that were held to take as long as one coefficient past a node
 _COSTLY = 4 * 10**10  # multiply-adds and what takes as long, beyond which a part is asked first
 _COST_OF_PART = 4 * 10**9
-_FEWEST_ASKED = 4  # evenly, and as many where the measure is largest
+_WORTHWHILE = 0.99
+_WORTH_MUCH = 0.9
+_FEWEST_ASKED = 2  # evenly, and as many where the measure is largest
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,13 @@ def _most(measure: FloatArray, most: int) -> Rows:
 def largest_of(measure: FloatArray, most: int) -> Rows:
     """Positions of the largest, so many of them; in order."""
     return np.sort(np.argsort(-measure, kind="stable")[:most])
+
+
+def gained(before: FloatArray, after: FloatArray, rows: Rows, each: float) -> bool:
+    """Did the part that was asked make any of these sizes smaller, to speak of? Where all rows, of
+    which one costs so much, cost a lot, by a tenth."""
+    least = _WORTHWHILE if len(rows) * each <= _COSTLY else _WORTH_MUCH
+    return bool(np.any(after < least * before))
 
 
 def deepest(program: Program) -> int | None:

@@ -11,16 +11,17 @@ tensors that they reach there is all true; and where that would be next to none,
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from encoders.numbers.enclosure import FloatArray
-from encoders.program import Program, Step
-from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, largest_of, most_worth
+from encoders.program import Program, Step, program_of
+from onnx_import.graph import Graph
+from refine.bounds.pruning import Effort, Rows, deepest, feeds_nonlinear, largest_of, most_worth
 
-_ALLOWANCE = 6 * 10**11  # multiply-adds
+_ALLOWANCE = 43 * 10**10  # multiply-adds
 _PER_ELEMENT = 150  # multiply-adds that take as long as carrying one coefficient past a node
 _PER_FAR_ELEMENT = 900  # the same of a tensor whose coefficients no cache holds
 _FAR = 2**20  # elements
@@ -50,71 +51,106 @@ class Granted:
         return self.each * len(rows) + self.once if len(rows) else 0.0
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What pull-backs in a graph would cost, whatever ranges are: in all, of the values and of the
+    errors of each step's output, and node by node, as far as somebody has asked for it."""
+
+    program: Program
+    deepest: int | None
+    places: Mapping[str, int]
+    wanted: Mapping[int, FloatArray]
+    asked: dict[tuple[int, int | None], FloatArray] = field(default_factory=dict)
+
+    def along(self, place: int, far: int | None) -> FloatArray:
+        """What a functional of a step's output has cost after each node that it is carried past."""
+        if (place, far) not in self.asked:
+            self.asked[place, far] = self._along(place, far)
+        return self.asked[place, far]
+
+    def _along(self, place: int, far: int | None) -> FloatArray:
+        program, steps = self.program, self.program.steps
+        waiting, seen, costs = [-place], {place}, list[float]()
+        while waiting and (far is None or len(costs) < far):
+            step = steps[-heapq.heappop(waiting)]
+            costs.append(float(_weight(step, program)))
+            for tensor in step.reads:
+                before = self.places.get(tensor)
+                if before is not None and before not in seen:
+                    seen.add(before)
+                    heapq.heappush(waiting, -before)
+        return np.cumsum(costs)
+
+
+def _planned(graph: Graph) -> _Plan:
+    program, effort = program_of(graph), Effort()
+    steps, most = program.steps, deepest(program)
+    wanted = {kind: np.zeros(len(steps)) for kind in (VALUES, ERRORS)}
+    passed = np.cumsum([0.0, *(float(_weight(step, program)) for step in steps)])
+    for i, step in enumerate(steps):
+        effort = effort.after(step.work, graph.types[step.output].size)
+        final = step.output in graph.outputs
+        if final or feeds_nonlinear(program, step.output):
+            nodes = i + 1 if final or most is None else min(i + 1, most)
+            rows = most_worth(program, step.output, effort)
+            for kind, costs in wanted.items():
+                cost = kind * rows * (passed[i + 1] - passed[i + 1 - nodes])
+                costs[i] = cost + nodes * _PER_NODE
+    places = {t: i for i, step in enumerate(steps) for t in step.writes}
+    return _Plan(program, most, places, wanted)
+
+
 @dataclass
 class Allowance:
     """What is left for the pull-backs that are still to come. `wanted` holds, of values and of
     errors, what each step's output would cost at most, and `weights` how much more than others it
     may; `cut` names the tensors that got less than they wanted."""
 
-    program: Program
+    plan: _Plan
     left: float
     wanted: dict[int, FloatArray]
     weights: dict[int, FloatArray]
     cut: set[str] = field(default_factory=set)
-    _places: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._places = {t: i for i, step in enumerate(self.program.steps) for t in step.writes}
 
     @staticmethod
     def of(
-        program: Program,
-        deepest: int | None,
-        known: Container[str],
-        spread: Container[str],
-        most: float | None = None,
+        graph: Graph, known: Collection[str], spread: Collection[str], most: float | None = None
     ) -> Allowance:
-        """What a pass may spend whose pull-backs from inside pass at most `deepest` nodes. Values
-        of `known` tensors need none; those of outputs that are `spread` count as errors do."""
-        steps, graph = program.steps, program.graph
-        wanted = {kind: np.zeros(len(steps)) for kind in (VALUES, ERRORS)}
-        weights = {kind: np.ones(len(steps)) for kind in (VALUES, ERRORS)}
-        passed = np.cumsum([0.0, *(float(_weight(step, program)) for step in steps)])
-        effort = Effort()
-        for i, step in enumerate(steps):
-            effort = effort.after(step.work, graph.types[step.output].size)
-            final = step.output in graph.outputs
-            if not final and not feeds_nonlinear(program, step.output):
-                continue
-            nodes = i + 1 if final or deepest is None else min(i + 1, deepest)
-            rows = most_worth(program, step.output, effort)
-            for kind in (VALUES, ERRORS):
-                if kind == ERRORS or step.output not in known:
-                    cost = kind * rows * (passed[i + 1] - passed[i + 1 - nodes])
-                    wanted[kind][i] = cost + nodes * _PER_NODE
-                if final and (kind == ERRORS or step.output in spread):
-                    weights[kind][i] = _OF_OUTPUTS
-        return Allowance(program, _ALLOWANCE if most is None else most, wanted, weights)
+        """What a pass may spend. Values of `known` tensors need no pull-backs; those of outputs
+        that are `spread` count as much as errors do."""
+        plan = graph.once(_planned)
+        wanted = {kind: costs.copy() for kind, costs in plan.wanted.items()}
+        weights = {kind: np.ones(len(costs)) for kind, costs in wanted.items()}
+        wanted[VALUES][[plan.places[t] for t in known if t in plan.places]] = 0.0
+        outputs = [t for t in graph.outputs if t in plan.places]
+        weights[ERRORS][[plan.places[t] for t in outputs]] = _OF_OUTPUTS
+        weights[VALUES][[plan.places[t] for t in outputs if t in spread]] = _OF_OUTPUTS
+        return Allowance(plan, _ALLOWANCE if most is None else most, wanted, weights)
+
+    @property
+    def deepest(self) -> int | None:
+        """How many nodes a pull-back from inside passes at most: any number, None."""
+        return self.plan.deepest
 
     def granted(
-        self, output: str, kind: int, rows: Rows, measure: FloatArray, deepest: int | None
+        self, output: str, kind: int, rows: Rows, measure: FloatArray, far: int | None
     ) -> Granted:
-        """What pulling back these elements may be, those first whose `measure` is largest. An
-        output gets one at least, which says what its bound is made of."""
-        place = self._places[output]
+        """What pulling back these elements past so many nodes may be, those first whose `measure`
+        is largest. An output gets one at least, which says what its bound is made of."""
+        place = self.plan.places[output]
         share = self._share(kind, place)
         self.wanted[kind][place] = 0.0
-        costs = self._along(place, deepest)
+        costs = self.plan.along(place, far)
         nodes = np.arange(1, len(costs) + 1)
         prices = kind * len(rows) * costs + nodes * _PER_NODE
         if not len(rows) or prices[-1] <= share:
-            return Granted(rows, deepest, kind * costs[-1], len(costs) * _PER_NODE)
+            return Granted(rows, far, kind * costs[-1], len(costs) * _PER_NODE)
         self.cut.add(output)
         enough = min(_FEWEST_NODES, len(costs))
         passed = max(int(np.searchsorted(prices, share, side="right")), enough)
         each, once = kind * float(costs[passed - 1]), passed * _PER_NODE
         most = int(max(share - once, 0.0) // each)
-        if output in self.program.graph.outputs:
+        if output in self.plan.program.graph.outputs:
             most = max(most, 1)
         few = rows if most >= len(rows) else rows[largest_of(measure.reshape(-1)[rows], most)]
         return Granted(few, passed, each, once)
@@ -129,21 +165,6 @@ class Allowance:
             return np.inf
         weights = np.concatenate([self.weights[VALUES], self.weights[ERRORS]])
         return float(self.weights[kind][place]) * _level(wanted, weights, self.left)
-
-    def _along(self, place: int, deepest: int | None) -> FloatArray:
-        """What a functional of a step's output has cost after each node that it is carried past."""
-        program, steps = self.program, self.program.steps
-        waiting, seen, costs = [-place], {place}, list[float]()
-        while waiting and (deepest is None or len(costs) < deepest):
-            step = steps[-heapq.heappop(waiting)]
-            costs.append(float(_weight(step, program)))
-            for tensor in step.reads:
-                writer = program.writers.get(tensor)
-                before = -1 if writer is None else self._places[tensor]
-                if before not in seen and before >= 0:
-                    seen.add(before)
-                    heapq.heappush(waiting, -before)
-        return np.cumsum(costs)
 
 
 def _level(wanted: FloatArray, weights: FloatArray, left: float) -> float:
