@@ -165,12 +165,15 @@ class FreeSlopes:
 class FreeLines:
     """An elementwise relaxation with several linear `bounds`, ordered as they lean along the range.
 
-    `backward(c, over, under)` bounds functionals by means of two neighbouring lines, above and
-    below: arrays (k, *shape) of numbers from 0 to len(bounds) − 1 say which.
+    `backward(c, at)` bounds functionals by means of two neighbouring lines, of those above where c
+    is positive and of those below elsewhere: an array (k, *shape) of numbers from 0 to
+    len(bounds) − 1 says which. `met(c, at, v)` is what these means are at numbers v, about, and how
+    far there the next line is above the one before it.
     """
 
     bounds: tuple[LinearBounds, ...]
-    backward: Callable[[FloatArray, FloatArray, FloatArray], Contribution]
+    backward: Callable[[FloatArray, FloatArray], Contribution]
+    met: Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)

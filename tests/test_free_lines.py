@@ -23,7 +23,7 @@ from encoders.functions.softplus import SOFTPLUS
 from encoders.functions.tanh import TANH
 from encoders.functions.waves import SIN
 from encoders.numbers.enclosure import Interval
-from encoders.relaxations.lines import free_lines, weight_of
+from encoders.relaxations.lines import free_lines, places_of
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.network import InputBox, Known, network_bounds
@@ -60,11 +60,10 @@ def test_every_mean_of_neighbouring_lines_is_a_bound(name: str) -> None:
     for turn in range(6):
         size = rng.choice([1.0, 2.0**-300, 2.0**200, 1e-5], COUNT)
         c = np.diag(rng.choice([-1.0, 1.0], COUNT) * size * rng.uniform(0.5, 1.0, COUNT))
-        over = np.asarray(rng.uniform(-0.5, len(lines) - 0.5, c.shape))
-        under = np.asarray(rng.uniform(-0.5, len(lines) - 0.5, c.shape))
+        chosen = np.asarray(rng.uniform(-0.5, len(lines) - 0.5, c.shape))
         if turn == 0:
-            over, under = np.full(c.shape, 2.0), np.full(c.shape, 4.0)
-        found = free.backward(c, over, under)
+            chosen = np.where(c > 0, 2.0, len(lines) - 1.0)
+        found = free.backward(c, chosen)
         (carried,) = found.coefficients
         assert carried is not None
         assert np.all(np.isfinite(found.constant))
@@ -83,18 +82,71 @@ def test_nothing_is_claimed_of_what_has_no_end() -> None:
     curve = CURVES["softplus"]
     free = free_lines(lines_of(curve, x, range_of(curve, x)), x)
     one = np.ones((1, 2))
-    assert free.backward(one, one, one).constant[0] == np.inf
+    assert free.backward(one, one).constant[0] == np.inf
 
 
-def test_weights_are_exact_and_come_to_one() -> None:
+def test_sums_of_many_lines_are_bounds() -> None:
+    """Functionals of all elements at once, of numbers that cancel, held against exact sums."""
+    curve, rng = CURVES["sigmoid"], np.random.default_rng(5)
+    x = ranges(curve, rng)
+    free = free_lines(lines_of(curve, x, range_of(curve, x)), x)
+    c = rng.normal(0, 1, (8, COUNT)) * 10.0 ** rng.integers(-8, 8, (8, COUNT))
+    c[:, ::7] = 0.0
+    places = np.asarray(rng.uniform(0, len(free.bounds) - 1, c.shape))
+    places[0, :5] = np.nan
+    found = free.backward(c, places)
+    (carried,) = found.coefficients
+    assert carried is not None
+    first, weight = places_of(places, len(free.bounds))
+    for i in range(len(c)):
+        for t in (0.0, 1.0, 0.3):
+            # the chosen lines themselves, exactly: no more than is claimed
+            exact = claimed = Fraction(0)
+            for j in range(COUNT):
+                at = Fraction(float(min(x.lo[j] + t * (x.hi[j] - x.lo[j]), x.hi[j])))
+                pair = free.bounds[first[i, j]], free.bounds[first[i, j] + 1]
+                w, worth = Fraction(float(weight[i, j])), Fraction(float(c[i, j]))
+                ends = [
+                    (b.high_slope[j], b.high[j]) if c[i, j] > 0 else (b.low_slope[j], b.low[j])
+                    for b in pair
+                ]
+                one, two = (Fraction(float(s)) * at + Fraction(float(h)) for s, h in ends)
+                exact += worth * ((1 - w) * one + w * two)
+                claimed += Fraction(float(carried[i, j])) * at
+            assert exact <= claimed + Fraction(float(found.constant[i]))
+
+
+def test_what_lines_meet_is_what_they_are() -> None:
+    """The values and steps that the descent goes by, element by element."""
+    curve, rng = CURVES["tanh"], np.random.default_rng(6)
+    x = ranges(curve, rng)
+    lines = lines_of(curve, x, range_of(curve, x))
+    free = free_lines(lines, x)
+    c = rng.choice([-1.0, 1.0], (5, COUNT))
+    places = np.asarray(rng.uniform(0, len(lines) - 1, c.shape))
+    v = x.lo + np.asarray(rng.random(c.shape)) * (x.hi - x.lo)
+    value, step = free.met(c, places, v)
+    first, weight = places_of(places, len(lines))
+    for i, j in np.ndindex(*c.shape):
+        pair = lines[first[i, j]], lines[first[i, j] + 1]
+        one, two = (
+            b.high_slope[j] * v[i, j] + b.high[j]
+            if c[i, j] > 0
+            else b.low_slope[j] * v[i, j] + b.low[j]
+            for b in pair
+        )
+        assert step[i, j] == pytest.approx(two - one, abs=1e-9)
+        assert value[i, j] == pytest.approx(one + weight[i, j] * (two - one), abs=1e-9)
+
+
+def test_weights_are_exact_and_of_two_neighbours() -> None:
     rng = np.random.default_rng(2)
-    at = np.concatenate([rng.uniform(-1, 6, 500), np.arange(6.0)])
-    weights = [weight_of(at, place, 5) for place in range(5)]
-    for i in range(len(at)):
-        each = [Fraction(float(w[i])) for w in weights]
-        assert sum(each) == 1
-        assert sum(w > 0 for w in each) <= 2
-        assert all(w.denominator <= 2**10 for w in each)
+    at = np.concatenate([rng.uniform(-1, 6, 500), np.arange(6.0), [np.nan, np.inf, -np.inf]])
+    first, weight = places_of(at, 5)
+    assert np.all((first >= 0) & (first <= 3) & (weight >= 0.0) & (weight <= 1.0))
+    near = np.clip(np.nan_to_num(at), 0.0, 4.0)
+    assert np.all(np.abs(first + weight - near) <= 2.0**-11)
+    assert all((Fraction(float(w)) * 2**10).denominator == 1 for w in weight)
 
 
 def network(kinds: list[str], rng: np.random.Generator, width: int = 12) -> tuple[Graph, bytes]:

@@ -39,7 +39,7 @@ from encoders.operator import LinearBounds
 Mask = npt.NDArray[np.bool_]
 
 _SAMPLES = 16
-_LINES = 5  # on either side, where several are asked for
+_LINES = 9  # on either side, where several are asked for
 _BISECTIONS = 30
 _CHUNK = 4096
 _LARGEST = float(np.finfo(np.float64).max)

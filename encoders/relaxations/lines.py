@@ -7,15 +7,19 @@ functional (α-CROWN, Xu et al. 2021, for curves that bend).
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+import numpy.typing as npt
 
 from encoders.numbers.enclosure import (
+    SMALLEST,
     UNIT,
     FloatArray,
     Interval,
     add_up,
     dot_up,
-    inner_up,
+    gamma,
     multiply_up,
 )
 from encoders.operator import Contribution, FreeLines, LinearBounds
@@ -24,34 +28,71 @@ _PARTS = 2.0**10  # a weight is a multiple of one of so many
 
 
 def free_lines(bounds: tuple[LinearBounds, ...], x: Interval) -> FreeLines:
-    """Of these bounds of a function over `x`, element by element.
+    """Of these bounds of a function over `x`, element by element; of two at least.
 
-    A mean of two slopes carries two products and a sum, each off by at most U of the steepest, a
-    product with it another U, and the sum of the two sides one more; an offset is weighed by a
-    product that is off by at most U.
+    A mean of two numbers carries two products and a sum, each off by at most U of the larger, and a
+    product with it another U: of slopes that is charged at the largest |x|. Sums of n products are
+    off by γ(n) of those of their magnitudes at most. What underflows is charged apart.
     """
-    slopes = [np.abs(s) for b in bounds for s in (b.low_slope, b.high_slope)]
-    offsets = [np.abs(h) for b in bounds for h in (b.low, b.high)]
-    moved = multiply_up(np.max(slopes, axis=0), _finite(x.magnitude))
-    charge = multiply_up(add_up(moved, np.max(offsets, axis=0)), 8 * UNIT)
+    count, size = len(bounds), x.lo.size
+    sides = [[(b.low_slope, b.low) for b in bounds], [(b.high_slope, b.high) for b in bounds]]
+    slopes, offsets = (
+        np.concatenate([line[i].reshape(-1) for side in sides for line in side]) for i in (0, 1)
+    )
+    steepest, farthest = (
+        np.max(np.abs(v).reshape(2 * count, *x.shape), axis=0) for v in (slopes, offsets)
+    )
+    reach = _finite(x.magnitude)
+    charge = multiply_up(add_up(multiply_up(steepest, reach), farthest), 8 * UNIT)
+    read = (steepest > 0) | (farthest > 0)
+    charge = add_up(charge, np.where(read, 8 * SMALLEST * (1.0 + reach), 0.0))  # underflows
+    with np.errstate(over="ignore"):
+        underflowing = 2 * SMALLEST * (size + float(np.sum(np.where(read, reach, 0.0))))
+    columns = np.arange(size).reshape(x.shape)
 
-    def backward(c: FloatArray, over: FloatArray, under: FloatArray) -> Contribution:
-        coefficients, constant = np.zeros_like(c), dot_up(c, charge)
-        for place, line in enumerate(bounds):
-            high = np.maximum(c, 0.0) * weight_of(over, place, len(bounds))
-            low = np.minimum(c, 0.0) * weight_of(under, place, len(bounds))
-            coefficients += high * line.high_slope + low * line.low_slope
-            ends = add_up(inner_up(high, line.high), inner_up(low, line.low))
-            constant = add_up(constant, ends)
-        return Contribution((coefficients,), constant)
+    @cache
+    def rises() -> tuple[FloatArray, FloatArray]:
+        """How much steeper and, at 0, higher the next line is; of the last lines it is not read."""
+        return np.roll(slopes, -size) - slopes, np.roll(offsets, -size) - offsets
 
-    return FreeLines(bounds, backward)
+    def chosen(c: FloatArray, at: FloatArray) -> tuple[npt.NDArray[np.intp], FloatArray]:
+        """Where the first of two lines stands, and what the second weighs."""
+        first, weight = places_of(at, count)
+        first *= size
+        first += columns
+        first += np.where(c > 0.0, count * size, 0)
+        return first, weight
+
+    def backward(c: FloatArray, at: FloatArray) -> Contribution:
+        first, weight = chosen(c, at)
+        rest = 1.0 - weight
+        with np.errstate(invalid="ignore"):  # infinite lines bound nothing
+            slope, offset = (
+                rest * np.take(v, first) + weight * np.take(v, first + size)
+                for v in (slopes, offsets)
+            )
+            flat = np.where(c == 0.0, 0.0, c * offset).reshape(len(c), -1)
+        weighed = dot_up(c, charge)
+        slack = multiply_up(dot_up(c, farthest), gamma(size + 4))
+        slack = add_up(slack, np.where(weighed > 0, underflowing, 0.0))
+        constant = add_up(add_up(np.sum(flat, axis=1), slack), weighed)
+        return Contribution((c * slope,), np.where(np.isnan(constant), np.inf, constant))
+
+    def met(c: FloatArray, at: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        first, weight = chosen(c, at)
+        steeper, higher = (np.take(r, first) for r in rises())
+        step = steeper * v + higher
+        return np.take(slopes, first) * v + np.take(offsets, first) + weight * step, step
+
+    return FreeLines(bounds, backward, met)
 
 
-def weight_of(at: FloatArray, place: int, lines: int) -> FloatArray:
-    """What the line at a place weighs in the mean at places `at`, numbers; all weigh 1 together."""
-    exact = np.rint(np.clip(at, 0.0, lines - 1.0) * _PARTS) / _PARTS
-    return np.maximum(1.0 - np.abs(exact - place), 0.0)
+def places_of(at: FloatArray, lines: int) -> tuple[npt.NDArray[np.intp], FloatArray]:
+    """The places of the first of two neighbouring lines, and what the second weighs in their mean,
+    at `at`, numbers; a NaN stands for 0."""
+    exact = np.rint(np.clip(np.nan_to_num(at), 0.0, lines - 1.0) * _PARTS) / _PARTS
+    first = np.minimum(exact.astype(np.intp), lines - 2)
+    return first, exact - first
 
 
 def _finite(x: FloatArray) -> FloatArray:

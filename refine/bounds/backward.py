@@ -93,9 +93,8 @@ class Maps:
         self.radii[tensor], self.errors[tensor] = radius, radius.bound
 
 
-Lines: TypeAlias = tuple[FloatArray, FloatArray]
-"""Which lines stand above a node's function and which below, per functional: (k, *shape) each, as
-of `FreeLines.backward`."""
+Lines: TypeAlias = FloatArray
+"""Which lines bound a node's function, per functional: (k, *shape), as of `FreeLines.backward`."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +302,7 @@ class _Substitution:
         if mapped.lines is not None and step.name in self.lines:
             if self.seen is not None:
                 self.seen[step.name] = c
-            pulled = mapped.lines().backward(c, *self.lines[step.name])
+            pulled = mapped.lines().backward(c, self.lines[step.name])
         elif mapped.choice is not None and step.name in self.choices:
             pulled = mapped.choice.backward(c, self.choices[step.name])
         elif self.maps.kept:

@@ -12,7 +12,6 @@ Deterministic: fixed numbers of steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from encoders.program import Step
 from refine.bounds.alpha import adam, corners_of, evaluated
 from refine.bounds.backward import Lines, Maps, Pulled, pull_back
 
-_RATE, _DECAY = 0.8, 0.92  # of lines, per step
+_RATE, _DECAY = 1.6, 0.95  # of lines, per step
 
 
 def leave_lines(maps: Maps, target: str) -> tuple[Step, ...]:
@@ -56,8 +55,7 @@ def through_best_lines(
         assert lines is not None
         known[step.name] = lines()
         middle = (len(known[step.name].bounds) - 1) / 2
-        start = np.full((k, *maps.values[step.output].shape), middle)
-        chosen[step.name] = (start, start)
+        chosen[step.name] = np.full((k, *maps.values[step.output].shape), middle)
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
     for turn in range(1, steps + 1) if chosen else ():
         seen: dict[str, FloatArray] = {}
@@ -65,34 +63,13 @@ def through_best_lines(
         upper = np.minimum(upper, pulled.upper)
         if turn == steps or late():
             break
-        values = _at_corner(maps, target, pulled, seen=seen, chosen=chosen, known=known)
+        higher = _at_corner(maps, target, pulled, seen=seen, chosen=chosen, known=known)
         rate = _RATE * _DECAY**turn
-        for name, v in values.items():
-            c, (over, under), bounds = seen[name], chosen[name], known[name].bounds
-            last = len(bounds) - 1
-            up = np.maximum(c, 0.0) * _apart(over, v, [(b.high_slope, b.high) for b in bounds])
-            down = np.minimum(c, 0.0) * _apart(under, v, [(b.low_slope, b.low) for b in bounds])
-            over = over - rate * adam(memory, (name, "over"), np.nan_to_num(up), turn)
-            under = under - rate * adam(memory, (name, "under"), np.nan_to_num(down), turn)
-            chosen[name] = (np.clip(over, 0.0, last), np.clip(under, 0.0, last))
+        for name, apart in higher.items():
+            downhill = np.nan_to_num(seen[name] * apart)
+            at = chosen[name] - rate * adam(memory, (name, "at"), downhill, turn)
+            chosen[name] = np.clip(at, 0.0, len(known[name].bounds) - 1)
     return upper
-
-
-def _apart(at: FloatArray, v: Any, lines: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """How far the next line is above the one before it at v, where the mean lies between them."""
-    found = np.zeros_like(at)
-    for place, ((slope, offset), (after, next_)) in enumerate(pairwise(lines)):
-        here = (at >= place) & ((at < place + 1) | (place == len(lines) - 2))
-        found = np.where(here, (after - slope) * v + (next_ - offset), found)
-    return found
-
-
-def _mean(at: FloatArray, v: Any, lines: list[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    found = np.zeros_like(at)
-    for place, (slope, offset) in enumerate(lines):
-        weight = np.maximum(1.0 - np.abs(at - place), 0.0)
-        found += np.where(weight > 0, weight * (slope * v + offset), 0.0)
-    return found
 
 
 def _at_corner(
@@ -104,19 +81,16 @@ def _at_corner(
     chosen: Mapping[str, Lines],
     known: Mapping[str, FreeLines],
 ) -> dict[str, Any]:
-    """What arrives at every step with lines, at each functional's worst corner of the relaxed
-    network. Approximate."""
+    """At every step with lines, how far the next line is above the chosen one before it, at each
+    functional's worst corner of the relaxed network. Approximate."""
     relaxed = corners_of(maps, pulled)
-    arriving: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for step in maps.program.steps:
         if target == step.output:
             break
         if step.name not in seen or step.name not in known:
             relaxed[step.output] = evaluated(step, relaxed)
             continue
-        v = arriving[step.name] = relaxed[step.reads[0]]
-        (over, under), bounds = chosen[step.name], known[step.name].bounds
-        above = _mean(over, v, [(b.high_slope, b.high) for b in bounds])
-        below = _mean(under, v, [(b.low_slope, b.low) for b in bounds])
-        relaxed[step.output] = np.where(seen[step.name] > 0, above, below)
-    return arriving
+        met = known[step.name].met(seen[step.name], chosen[step.name], relaxed[step.reads[0]])
+        relaxed[step.output], found[step.name] = met
+    return found

@@ -17,7 +17,7 @@ from refine.bounds.pruning import Rows, bends_at_zero
 from refine.bounds.relu_splitting import optimised_upper
 
 CHUNK_BYTES = 32 * 2**20  # coefficients of one pull-back: small enough to stay in cache
-_MORE = 3  # times as many steps for lines, where phases are branched on, too
+_STEPS, _MORE = 2, 3  # times as many steps for lines; and where phases are branched on, too
 _MOST_OF_LINES = 2**25  # coefficients of a tensor's functionals, beyond which none are optimised
 
 
@@ -58,7 +58,7 @@ def _through_lines(maps: Maps, output: str, branching: Branching, tick: Callable
     rows = np.flatnonzero(open_)
     if not len(rows) or len(rows) * x.lo.size > _MOST_OF_LINES or not leave_lines(maps, output):
         return
-    steps = branching.steps * (_MORE if branching.parts else 1)
+    steps = branching.steps * (_MORE if branching.parts else _STEPS)
 
     def upper(chunk: Rows, both: FloatArray) -> FloatArray:
         return through_best_lines(
