@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import z3
 
@@ -45,17 +45,23 @@ class Lemma:
         return self.argument()
 
     def query(self, timeout: float = 10.0, rlimit: int = 0) -> Query:
-        argument = self._built
-        return Query(
-            self.name,
-            self.kind,
-            argument.hypotheses,
-            argument.goal,
-            steps=argument.steps,
-            timeout=timeout,
-            rlimit=rlimit,
-            logic=self.logic,
-        )
+        return _query(self, timeout, rlimit)
+
+
+@lru_cache(maxsize=4096)
+def _query(lemma: Lemma, timeout: float, rlimit: int) -> Query:
+    """One for all that cite the lemma, since it keeps its text."""
+    argument = lemma._built
+    return Query(
+        lemma.name,
+        lemma.kind,
+        argument.hypotheses,
+        argument.goal,
+        steps=argument.steps,
+        timeout=timeout,
+        rlimit=rlimit,
+        logic=lemma.logic,
+    )
 
 
 def schema(name: str, statement: str, source: str, argument: Callable[[], Argument]) -> Lemma:

@@ -73,6 +73,16 @@ class Query:
         terms = [*(h.formula for h in self.hypotheses), z3.Not(goal)]
         return _in_fresh_context(_Stated(_written(terms), terms))
 
+    @cached_property
+    def script(self) -> str:
+        """What `smt2_text` gives."""
+        body, _ = self.scripts
+        lines = [f"{self.kind.value} {self.name}" + (f" at {self.node}" if self.node else "")]
+        lines += [f"assume {h.text}" for h in self.hypotheses]
+        lines += [f"by {s.text}" for s in self.steps]
+        lines += [f"show {self.goal.text}"]
+        return "".join(f"; {visible(' '.join(line.split()))}\n" for line in lines) + body
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -92,12 +102,7 @@ def smt2_text(query: Query) -> str:
     steps and the goal. The same query gives
     the same text in every process. Names of variables may not contain `|` or a backslash.
     """
-    body, _ = query.scripts
-    lines = [f"{query.kind.value} {query.name}" + (f" at {query.node}" if query.node else "")]
-    lines += [f"assume {h.text}" for h in query.hypotheses]
-    lines += [f"by {s.text}" for s in query.steps]
-    lines += [f"show {query.goal.text}"]
-    return "".join(f"; {visible(' '.join(line.split()))}\n" for line in lines) + body
+    return query.script
 
 
 def solve(query: Query) -> Answer:
