@@ -143,9 +143,12 @@ def test_elements_that_cost_much_are_asked_in_part_first() -> None:
     assert {198, 199} <= set(asked)
     assert 4 <= len(asked) < 20
     assert sorted((*asked, *others)) == list(range(1, 200))
-    assert gained(measure, 0.95 * measure, rows, 10.0**6)
-    assert not gained(measure, 0.95 * measure, rows, 10.0**9)
-    assert gained(measure, 0.85 * measure, rows, 10.0**9)
+    assert gained(measure, 0.95 * measure, 10.0**8)
+    assert not gained(measure, 0.95 * measure, 10.0**11)
+    assert gained(measure, 0.85 * measure, 10.0**11)
+    assert not gained(measure, 0.95 * measure, 10.0**8, 10.0**7)
+    asked, others = in_parts(rows, measure, 10.0**6, 10.0**7)
+    assert len(asked) < len(others)
     asked, others = in_parts(rows, measure, 10.0**6)
     assert len(asked) == 200
     assert not len(others)

@@ -340,12 +340,12 @@ class _Pass:
         rows = values_worth_refining(self.maps.program, output, values, self.effort.times(2))
         far, wide = None if final else self.allowance.deepest, widths(values)
         granted = self.allowance.granted(output, VALUES, rows, wide, far)
-        asked, others = in_parts(granted.rows, wide, granted.each)
+        asked, others = in_parts(granted.rows, wide, granted.each, granted.costly)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
         pushes = _refine_values(self.maps, output, asked, self.tick, most)
         now = widths(self.maps.values[output])
-        if len(others) and gained(wide, now, granted.rows, granted.each):
+        if len(others) and gained(wide, now, granted.whole, granted.costly):
             self.allowance.spend(granted.price(others))
             more = _refine_values(self.maps, output, others, self.tick, most)
             pushes = {t: push + more[t] for t, push in pushes.items()}
@@ -360,12 +360,12 @@ class _Pass:
         rows = errors_worth_refining(self.maps.program, output, values, errors, self.effort)
         far = None if final else self.allowance.deepest
         granted = self.allowance.granted(output, ERRORS, rows, errors, far)
-        asked, others = in_parts(granted.rows, errors, granted.each)
+        asked, others = in_parts(granted.rows, errors, granted.each, granted.costly)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
         pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
         now = self.maps.errors[output]
-        if len(others) and gained(errors, now, granted.rows, granted.each):
+        if len(others) and gained(errors, now, granted.whole, granted.costly):
             self.allowance.spend(granted.price(others))
             pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick, most))
             refined = np.concatenate([asked, others])

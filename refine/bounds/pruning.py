@@ -32,8 +32,8 @@ _MOST_VISITS = 2**17  # nodes that all pull-backs together pass, beyond which th
 _NARROW = 2.0**-26  # of its magnitude: a width that says that an element is known
 _LARGE = 16  # times an error, that is
 _PER_ELEMENT = 8  # multiply-adds that were held to take as long as one coefficient past a node
-_COSTLY = 4 * 10**10  # multiply-adds and what takes as long, beyond which a part is asked first
-_COST_OF_PART = 4 * 10**9
+COSTLY = 4 * 10**10  # multiply-adds and what takes as long, beyond which a part is asked first
+_PART_OF_COSTLY = 0.1
 _WORTHWHILE = 0.99
 _WORTH_MUCH = 0.9
 _FEWEST_ASKED = 2  # evenly, and as many where the measure is largest
@@ -141,20 +141,22 @@ def _few(size: int, most: int, effort: Effort) -> int:
     return most if _FEW * most >= size else min(most, _MOST_OF_FEW // max(effort.elements, 1))
 
 
-def in_parts(rows: Rows, measure: FloatArray, each: float = 0.0) -> tuple[Rows, Rows]:
+def in_parts(
+    rows: Rows, measure: FloatArray, each: float = 0.0, costly: float = COSTLY
+) -> tuple[Rows, Rows]:
     """Flat positions: a part that shows whether the others are worth pull-backs, and the others;
     all of them, and none, where that takes little. What measures 0 is in neither where it does not.
 
-    The part is taken evenly, and where the measure is largest. `each` is what one costs, in
-    multiply-adds.
+    The part is taken evenly, and where the measure is largest. `each` is what one costs, and
+    `costly` what takes more than little, in multiply-adds.
     """
     size, flat = measure.size, measure.reshape(-1)
-    if len(rows) * size <= _ASKED_FIRST and len(rows) * each <= _COSTLY:
+    if len(rows) * size <= _ASKED_FIRST and len(rows) * each <= costly:
         return rows, rows[:0]
     rows = rows[flat[rows] > 0]
     few = max(_PART // size, 1)
     if each:
-        few = min(few, max(int(_COST_OF_PART // each), _FEWEST_ASKED))
+        few = min(few, max(int(_PART_OF_COSTLY * costly // each), _FEWEST_ASKED))
     asked = np.zeros(len(rows), np.bool_)
     asked[:: max(len(rows) // few, 1)] = True
     asked[np.argsort(-flat[rows], kind="stable")[:few]] = True
@@ -176,10 +178,10 @@ def largest_of(measure: FloatArray, most: int) -> Rows:
     return np.sort(np.argsort(-measure, kind="stable")[:most])
 
 
-def gained(before: FloatArray, after: FloatArray, rows: Rows, each: float) -> bool:
-    """Did the part that was asked make any of these sizes smaller, to speak of? Where all rows, of
-    which one costs so much, cost a lot, by a tenth."""
-    least = _WORTHWHILE if len(rows) * each <= _COSTLY else _WORTH_MUCH
+def gained(before: FloatArray, after: FloatArray, cost: float, costly: float = COSTLY) -> bool:
+    """Did the part that was asked make any of these sizes smaller, to speak of? Where all rows
+    cost more than is `costly`, by a tenth."""
+    least = _WORTHWHILE if cost <= costly else _WORTH_MUCH
     return bool(np.any(after < least * before))
 
 

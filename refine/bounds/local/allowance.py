@@ -19,7 +19,15 @@ import numpy as np
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import Program, Step, program_of
 from onnx_import.graph import Graph
-from refine.bounds.pruning import Effort, Rows, deepest, feeds_nonlinear, largest_of, most_worth
+from refine.bounds.pruning import (
+    COSTLY,
+    Effort,
+    Rows,
+    deepest,
+    feeds_nonlinear,
+    largest_of,
+    most_worth,
+)
 
 _ALLOWANCE = 43 * 10**10  # multiply-adds
 _PER_ELEMENT = 150  # multiply-adds that take as long as carrying one coefficient past a node
@@ -28,6 +36,7 @@ _FAR = 2**20  # elements
 _PER_NODE = 15 * 10**6  # the same of a node, whatever the number of functionals
 _OF_OUTPUTS = 16  # times as much as others
 _FEWEST_NODES = 8  # that functionals pass, before fewer of them do
+_COSTLY_WHERE_CUT = 10**9  # a part is asked first, where not all get what they want
 
 VALUES, ERRORS = 2, 1  # functionals of an element: of its values from both sides, of its error
 
@@ -39,12 +48,19 @@ def _weight(step: Step, program: Program) -> int:
 
 @dataclass(frozen=True)
 class Granted:
-    """Which elements are pulled back, past how many nodes (all: None), and what one costs."""
+    """Which elements are pulled back, past how many nodes (all: None), and what one costs; beyond
+    what is `costly` a part of them shows first whether the others are worth it."""
 
     rows: Rows
     nodes: int | None
     each: float
     once: float
+    costly: float = COSTLY
+
+    @property
+    def whole(self) -> float:
+        """What all of them cost."""
+        return self.each * len(self.rows)
 
     def price(self, rows: Rows) -> float:
         """What so many of them cost; nothing costs nothing."""
@@ -153,7 +169,7 @@ class Allowance:
         if output in self.plan.program.graph.outputs:
             most = max(most, 1)
         few = rows if most >= len(rows) else rows[largest_of(measure.reshape(-1)[rows], most)]
-        return Granted(few, passed, each, once)
+        return Granted(few, passed, each, once, _COSTLY_WHERE_CUT)
 
     def spend(self, cost: float) -> None:
         """So much has been done."""
