@@ -272,3 +272,52 @@ def test_a_score_left_out_that_is_no_number_spoils_its_row(op: str, odd: float) 
             assert np.all(at.nan[0, 0, :2] | ~kept), (example.name, at.nan)
         if example.name.startswith("chosen"):
             assert not np.any(at.nan)
+
+
+BEYOND = np.array([1.0, 3e38, 1.0])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        network("added", ("Mul", "x b", "l", {}), ("Add", "l m", "k", {}), ("Add", "k l", "t", {}),
+                SOFTMAX, m=ONE[:1], b=BEYOND[[0, 2, 1]]),
+        network("taken", ("Mul", "x b", "l", {}), ("Neg", "l", "n", {}), ("Sub", "m n", "k", {}),
+                ("Sub", "k n", "t", {}), ("LogSoftmax", "t", "p", {}), ("Exp", "p", "y", {}),
+                m=ONE[:1], b=BEYOND[[0, 2, 1]]),
+        network("both", ("Mul", "x b", "l", {}), ("Add", "l m", "k", {}), ("Add", "k k", "j", {}),
+                ("Add", "k j", "t", {}), ("Exp", "t", "y", {}), m=ONE[:1], b=BEYOND[[0, 2, 1]]),
+        network("in a smaller type", ("Mul", "x b", "l", {}), ("Add", "l m", "t", {}),
+                ("Cast", "t", "h", {"to": 10}), ("Softmax", "h", "q", {}),
+                ("Cast", "q", "y", {"to": 1}), m=ONE[:1], b=BEYOND[[0, 2, 1]]),
+    ],
+    ids=lambda c: c.name,
+)  # fmt: skip
+def test_arithmetic_after_a_mask_overflows_nowhere(case: Example, saved: Any) -> None:
+    """−∞ stays −∞ whatever is added to it, and in any type."""
+    assert settled(saved(case), eps="0.2").verdict is Verdict.VERIFIED
+    x = np.full((2, 3, 3), 1, np.float32)
+    session = onnxruntime.InferenceSession(model_of(case).SerializeToString())
+    for given in (x, -x):
+        assert np.all(np.isfinite(np.asarray(session.run(None, {"x": given})[0])))
+    graph, _ = graph_of(case)
+    ends = {"x": (np.full(x.shape, -1.0), np.full(x.shape, 1.0))}
+    assert not np.any(possible_tensors(graph, ends, SEQUENTIAL)["y"].nan)
+
+
+def test_an_infinity_that_meets_a_mask_twice_is_no_number() -> None:
+    """Arithmetic goes on from −∞, and from the NaN that +∞ − ∞ is."""
+    case = network("late", ("Div", "one x", "q", {}), ("Add", "x m", "k", {}),
+                   ("Add", "k q", "t", {}), SOFTMAX, m=ONE[:1], one=np.array(1.0))  # fmt: skip
+    first = network("early", ("Div", "one x", "q", {}), ("Add", "q m", "k", {}),
+                    ("Add", "k x", "t", {}), SOFTMAX, m=ONE[:1], one=np.array(1.0))  # fmt: skip
+    x = np.ones((2, 3, 3))
+    x[0, 0, 2] = 0.0
+    for example in (case, first):
+        graph, _ = graph_of(example)
+        session = onnxruntime.InferenceSession(model_of(example).SerializeToString())
+        (run,) = session.run(None, {"x": x.astype(np.float32)})
+        emulated = emulate(graph, {"x": x[None]}, SEQUENTIAL)["y"][0]
+        assert np.array_equal(np.isnan(np.asarray(run)), np.isnan(emulated))
+        assert np.all(np.isnan(emulated[0, 0]))
+        assert np.all(possible_tensors(graph, {"x": (x, x)}, SEQUENTIAL)["y"].nan[0, 0, 0])

@@ -119,7 +119,8 @@ def _is_mask(value: Array) -> bool:
 @dataclass
 class _Work:
     """`masks` says of tensors which elements are −∞; `finite` names the tensors without them.
-    `renamed` are softmaxes of which a row that nobody reads is NaN at run time, and none here."""
+    `renamed` are softmaxes of which a row that nobody reads is NaN at run time, and none here;
+    `settled` those of `finite` that are 0 where −∞ is, if not NaN."""
 
     types: dict[str, TensorType]
     constants: dict[str, Array]
@@ -128,6 +129,7 @@ class _Work:
     nodes: Sequence[Node]
     finite: dict[str, str] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
 
     def read(self, node: Node) -> list[Node]:
         """What becomes of a node, given what became of those before it."""
@@ -142,7 +144,7 @@ class _Work:
             return self._exp(node)
         mask = self._after(node)
         if mask is not None:
-            return self._writing(self._reading(node), mask)
+            return [*self._settled(node), *self._writing(self._reading(node), mask)]
         computed = [t for t in node.inputs if t in self.masks and t not in self.constants]
         if computed:
             raise UnsupportedModel(f"{node.describe()} reads -inf from '{computed[0]}'; {_ADVICE}")
@@ -261,6 +263,23 @@ class _Work:
     def _mask(self, tensor: str) -> Mask:
         found = self.masks.get(tensor)
         return np.zeros(self.types[tensor].shape, bool) if found is None else found
+
+    def _settled(self, node: Node) -> list[Node]:
+        """Nodes that put 0 where arithmetic goes on with a −∞: it stays what it is whatever is
+        added to it and in whatever type, where the finite number in its place may overflow."""
+        found = []
+        computed = [t for t in dict.fromkeys(node.inputs) if t in self.finite.keys() - self.settled]
+        for tensor in computed if node.op in ("Add", "Cast", "Sub") else ():
+            kind = self.types[tensor]
+            if tensor in self.constants:
+                continue
+            zero = self._store(node, "zero", np.zeros((), kind.dtype.numpy))
+            inputs = (self._store(node, "masked", self.masks[tensor]), zero, self.finite[tensor])
+            settled = self._fresh(f"{tensor}@settled", kind)
+            found.append(self._made(node, f"settled {tensor}", "MaskedWhere", inputs, settled))
+            self.finite[tensor] = settled
+            self.settled.add(tensor)
+        return found
 
     def _reading(self, node: Node) -> Node:
         return replace(node, inputs=tuple(self._finite(t) for t in node.inputs))
