@@ -118,20 +118,23 @@ def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return held
 
 
-def unpacked(data: bytes) -> zipfile.ZipFile:
-    """An archive, every name and size in it being known."""
+def unpacked(data: bytes) -> dict[str, bytes]:
+    """What is in an archive, none of it read beyond the size that it says."""
     zipped = zipfile.ZipFile(io.BytesIO(data))
     if sum(once([(i.filename, i.file_size) for i in zipped.infolist()]).values()) > 2**31:
         raise Outside("the certificate is larger than 2 GiB")
-    return zipped
+    if {i.compress_type for i in zipped.infolist()} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise Outside("the certificate is compressed in another way than by deflate")
+    return {i.filename: zipped.open(i).read(i.file_size) for i in zipped.infolist()}
 
 
 def read_certificate(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The document and the arrays of a certificate."""
-    arrays = unpacked(unpacked(data).read("arrays.npz"))
-    held = [(n.removesuffix(".npy"), io.BytesIO(arrays.read(n))) for n in arrays.namelist()]
-    document = json.loads(unpacked(data).read("certificate.json"), object_pairs_hook=once)
-    return document, {n: np.load(v, allow_pickle=False) for n, v in once(held).items()}
+    files = unpacked(data)
+    document = json.loads(files["certificate.json"], object_pairs_hook=once)
+    arrays = [(n.removesuffix(".npy"), v) for n, v in unpacked(files["arrays.npz"]).items()]
+    held = {n: io.BytesIO(v) for n, v in once(arrays).items()}
+    return document, {n: np.load(v, allow_pickle=False) for n, v in held.items()}
 
 
 def pieces(sides: Sides, tree: Any, inputs: Sequence[str]) -> Iterator[Sides]:

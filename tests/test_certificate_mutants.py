@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -432,6 +433,21 @@ def test_an_archive_within_says_how_large_it_is(made: Callable[[str], Made]) -> 
         zipped.writestr("arrays.npz", inner.getvalue())
     with pytest.raises(Outside, match="larger than 2 GiB"):
         check(whole.getvalue(), it.model)
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_nothing_is_unpacked_beyond_its_stated_size(way: int) -> None:
+    """A kilobyte of bzip2 holds gigabytes, whatever size the archive says."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", way) as zipped:
+        zipped.writestr("arrays.npz", bytes(2**26))
+        zipped.filelist[0].file_size = 1000
+    tracemalloc.start()
+    with pytest.raises(Outside):
+        check(whole.getvalue(), b"")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
 
 
 def test_a_file_cut_short_is_no_certificate(made: Callable[[str], Made], tmp_path: Path) -> None:
