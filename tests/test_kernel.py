@@ -332,6 +332,11 @@ def test_moving_makes_no_numbers() -> None:
         lambda v: np.max(v, axis=0),
         np.abs,
         np.sort,
+        np.floor,
+        np.sign,
+        lambda v: np.clip(v, -1e9, 1e9),
+        lambda v: v.astype(np.float32).astype(np.float64),
+        lambda v: np.where(v > 0, 1.0, -1.0),
     ):
         with pytest.raises(ValueError, match="numbers of its own"):
             radius.moved(made)
@@ -348,6 +353,15 @@ def test_zeros_between_errors_are_of_what_is_stored() -> None:
     for inserted in (0.0, 1.0, 2.0, np.nan):
         with pytest.raises(ValueError, match="numbers of its own"):
             range_moved(x, partial(np.append, values=inserted))
+
+
+def test_an_empty_array_may_be_padded_with_zeros() -> None:
+    radius = off_by(np.zeros((2, 0)))
+    assert radius.moved(lambda v: v.T).bound.shape == (0, 2)
+    padded = radius.moved(lambda v: np.pad(v, ((0, 0), (0, 3))))
+    np.testing.assert_array_equal(padded.bound, np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="numbers of its own"):
+        radius.moved(lambda v: np.pad(v, ((0, 0), (0, 3)), constant_values=1.0))
 
 
 def test_radii_survive_copies_and_processes() -> None:

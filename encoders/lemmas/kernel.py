@@ -431,8 +431,10 @@ def there(
         return moved
     places = sources(f, held[0].shape)
     if places is not None:
-        found = [np.asarray(array.reshape(-1)[np.maximum(places, 0)]) for array in held]
         stored = zeros & (places < 0)
+        if not held[0].size and np.all(stored):
+            return [np.zeros(places.shape) for _ in held]
+        found = [np.take(array, np.maximum(places, 0)) for array in held]
         if all(np.all((m == v) | stored) for m, v in zip(moved, found, strict=True)):
             return found
     raise ValueError("this moves no elements about: it makes numbers of its own")
