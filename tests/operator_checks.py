@@ -281,7 +281,7 @@ def fraction_of(value: Any) -> Fraction:
 
 
 def check_maps(
-    case: Example, seed: int = 0, dtype: Any = np.float64, grid: float = 0.0, boxes: int = 4
+    case: Example, seed: int = 0, dtype: Any = np.float64, grid: float = 0.0, boxes: int = 6
 ) -> None:
     """Pull-backs of random functionals through every node, against float64 evaluation.
 
