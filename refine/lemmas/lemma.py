@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import z3
 
@@ -40,10 +40,6 @@ class Lemma:
     argument: Callable[[], Argument]
     logic: str
 
-    @cached_property
-    def _built(self) -> Argument:
-        return self.argument()
-
     def query(self, timeout: float = 10.0, rlimit: int = 0) -> Query:
         return _query(self, timeout, rlimit)
 
@@ -51,7 +47,7 @@ class Lemma:
 @lru_cache(maxsize=4096)
 def _query(lemma: Lemma, timeout: float, rlimit: int) -> Query:
     """One for all that cite the lemma, since it keeps its text."""
-    argument = lemma._built
+    argument = lemma.argument()
     return Query(
         lemma.name,
         lemma.kind,
