@@ -72,12 +72,12 @@ class Step:
         """What each sum of a layer adds, a column each."""
         return np.vstack([read[:, None] * self.w[layer], self.b[layer]])
 
-    def slopes(self, layer: int, row: int, column: int) -> Numbers:
-        """How the new weight moves with each sum of a layer, up to sign and rate."""
-        found = self.read[2][row] * self.scores_by[layer][:, column]
+    def slopes(self, layer: int, column: int) -> Numbers:
+        """How each new weight of a column moves with each sum of a layer, up to sign and rate."""
+        found = np.outer(self.read[2], self.scores_by[layer][:, column])
         if layer in self.last_by:
-            found = found + self.last_by[layer][:, row] * self.off[column]
-        return np.asarray(found)
+            found += self.last_by[layer].T * self.off[column]
+        return found
 
     def floor(self) -> tuple[float, int, int]:
         """The largest one of all new weights, and which it is of."""
@@ -86,10 +86,7 @@ class Step:
             terms = self.sums(layer, self.read[layer - 1])
             errors = np.array([loudest(column) for column in terms.T])
             for c in range(SIZES[-1]):
-                moved = self.read[2][:, None] * self.scores_by[layer][:, c]
-                if layer in self.last_by:
-                    moved = moved + self.last_by[layer].T * self.off[c]
-                total[:, c] += RATE * np.abs(moved) @ errors
+                total[:, c] += RATE * np.abs(self.slopes(layer, c)) @ errors
         row, column = divmod(int(np.argmax(total)), SIZES[-1])
         return float(np.max(total)), row, column
 
@@ -98,7 +95,7 @@ class Step:
         read = self.read[0].astype(np.float32)
         for layer in LAYERS:
             terms = self.sums(layer, read).astype(np.float32)  # each product rounded
-            ways = np.sign(self.slopes(layer, row, column))
+            ways = np.sign(self.slopes(layer, column)[row])
             read = np.array([added(t, way) for t, way in zip(terms.T, ways, strict=True)])
             if layer < len(SIZES) - 1:
                 last = read = np.maximum(read, np.float32(0))
