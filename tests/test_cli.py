@@ -20,6 +20,7 @@ import pytest
 import small_models
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interrupts import listen
 from onnx import helper
 
 from encoders.registry import operators
@@ -734,11 +735,6 @@ def test_interrupted(folder: Path, seconds: float) -> None:
     assert out == ""
     assert err == "refine: interrupted\n"
     assert sorted(p.name for p in folder.iterdir()) == ["big.onnx", "net.onnx"]
-
-
-def listen() -> None:
-    """A test run in the background ignores Ctrl-C, and so would what it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until_imported(running: subprocess.Popen[str]) -> None:

@@ -74,8 +74,10 @@ def marked(mark: str) -> list[int]:
 
 
 def listen() -> None:
-    """What is started in the background ignores Ctrl-C, and so would this."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """What runs in the background ignores Ctrl-C, and behind nohup the end of its terminal, and so
+    would what it starts."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def before_main(err: str) -> bool:
