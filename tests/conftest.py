@@ -3,7 +3,9 @@ runtime is run only where that is what is tested."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -12,11 +14,21 @@ os.environ.setdefault("REFINE_BUDGET", "0")
 os.environ.setdefault("REFINE_WORKERS", "1")
 os.environ.setdefault("REFINE_CONFORM", "0")
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of processes import these modules
+sys.dont_write_bytecode = False
+
+gc.disable()  # thousands of tests are collected, and none of them is garbage
+
 CONFORMANCE = pytest.StashKey[str]()
 """The table that tests/test_conformance.py makes, if it ran."""
 
 TABLE = "conformance"
 """What a process of the suite calls that table when it hands it to the one that prints."""
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
