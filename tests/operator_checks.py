@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import z3
+from exact_checks import Reals
 from given_radii import off_by
 from onnx import helper, numpy_helper
 
@@ -180,42 +180,44 @@ def check_bounds(case: Example, dtype: Any = np.float32, count: int = 12) -> flo
     """Bounds of every tensor against sampled executions, exactly; the largest ratio found."""
     graph, _ = graph_of(case, dtype)
     inputs = points(case, graph, count)
-    exact = exact_values(case, graph, inputs)
-    real = [{t: ends(v) for t, v in e.items()} for e in exact]
+    real = reals_at(exact_values(case, graph, inputs))
     worst = 0.0
     for contract, members in CONTRACTS:
         bounds = network_bounds(graph, box_of(case, graph), contract)
         for t in graph.outputs:
             assert np.all(np.isfinite(bounds.maps.errors[t])), (case.name, contract.name, t)
-        for i, tensors in enumerate(real):
-            for t, (low, high) in tensors.items():
-                held = bounds.maps.values[t]
-                assert np.all(held.lo <= low), (case.name, t, i)
-                assert np.all(high <= held.hi), (case.name, t, i)
+        for t, numbers in real.items():
+            held = bounds.maps.values[t]
+            assert numbers.are_within(held.lo, held.hi), (case.name, t)
         for pinned in members:
             with np.errstate(all="ignore"):
                 computed = emulate(graph, inputs, pinned, every_tensor=True)
-            for i, tensors in enumerate(real):
-                for t, (low, high) in tensors.items():
-                    value = np.asarray(computed[t][i]).astype(np.float64)
-                    limit = np.asarray(bounds.maps.errors[t])
-                    for at in np.ndindex(*value.shape):
-                        v = Fraction(float(value[at]))
-                        error = max(v - low[at], high[at] - v)
-                        slack = high[at] - low[at]
-                        assert error <= Fraction(float(limit[at])) + slack, (
-                            case.name,
-                            contract.name,
-                            pinned.name,
-                            t,
-                            at,
-                            float(error),
-                            float(limit[at]),
-                            {k: w[i] for k, w in inputs.items()},
-                        )
-                        if limit[at] > 0:
-                            worst = max(worst, float(error) / float(limit[at]))
+            for t, numbers in real.items():
+                values, limit = floats_of(computed[t], count), np.asarray(bounds.maps.errors[t])
+                near = numbers.near(values, limit)
+                for i, *at in np.argwhere(~near):
+                    raise AssertionError(
+                        case.name,
+                        contract.name,
+                        pinned.name,
+                        t,
+                        at,
+                        float(numbers.error(values, (i, *at))),
+                        float(limit[tuple(at)]),
+                        {k: w[i] for k, w in inputs.items()},
+                    )
+                worst = max(worst, numbers.worst_ratio(values, limit))
     return worst
+
+
+def reals_at(points: Sequence[Mapping[str, ObjectArray]]) -> dict[str, Reals]:
+    """What `exact_values` gives, by tensor."""
+    return {t: Reals.of([point[t] for point in points]) for t in points[0]}
+
+
+def floats_of(computed: Any, count: int) -> Any:
+    """What a run made of a tensor, sample by sample."""
+    return np.stack([np.asarray(computed[i]).astype(np.float64) for i in range(count)])
 
 
 def check_terms(case: Example) -> None:
@@ -264,20 +266,19 @@ def check_points(case: Example, count: int = 4) -> None:
         box = InputBox(at, {t: np.zeros(x.shape) for t, x in at.items()})
         bounds = network_bounds(graph, box, SEQUENTIAL)
         for t in (t for t in tensors if t in bounds.maps.errors and t not in inputs):
-            low, high = ends(tensors[t])
-            held, limit = bounds.maps.values[t], bounds.maps.errors[t]
-            assert np.all((held.lo <= low) & (high <= held.hi)), (case.name, t, i)
-            value = np.asarray(computed[t][i]).astype(np.float64)
-            for place in np.ndindex(*value.shape):
-                if np.isfinite(limit[place]):
-                    error = max(fraction_of(value[place]) - low[place],
-                                high[place] - fraction_of(value[place]))  # fmt: skip
-                    slack = fraction_of(limit[place]) + (high[place] - low[place])
-                    assert error <= slack, (case.name, t, place, float(error), limit[place])
+            numbers = Reals.of([tensors[t]])
+            held, limit = bounds.maps.values[t], np.asarray(bounds.maps.errors[t])
+            assert numbers.are_within(held.lo, held.hi), (case.name, t, i)
+            known = np.isfinite(limit)
+            value = floats_of(computed[t][i : i + 1], 1)
+            near = numbers.near(np.where(known, value, 0.0), np.where(known, limit, 0.0))
+            for _, *place in np.argwhere(~near & known):
+                error = float(numbers.error(value, (0, *place)))
+                raise AssertionError(case.name, t, place, error, limit[tuple(place)])
 
 
-def fraction_of(value: Any) -> Fraction:
-    return Fraction(float(value))
+POINTS = 8
+"""In each box, each with a move of its own."""
 
 
 def check_maps(
@@ -329,6 +330,7 @@ def _check_node(
     differences = operator.differences(site, ranges, [off_by(e) for e in errors])
 
     def run(given: Mapping[str, Any]) -> Any:
+        """All points at once: arrays with an axis of points before those of the tensor."""
         arguments: list[Any] = []
         for i, t in enumerate(site.node.inputs):
             constant = site.constants[i]
@@ -337,13 +339,17 @@ def _check_node(
             elif constant is not None:
                 arguments.append(fields.constant(constant))
             else:
-                arguments.append(given[t][None])
+                arguments.append(given[t])
         with fields.working():
-            return np.asarray(operator.real(site, Inputs(arguments), fields)[0][0], np.float64)
+            found = np.asarray(operator.real(site, Inputs(arguments), fields)[0], np.float64)
+        assert found.shape[1:] == out, case.name
+        return np.broadcast_to(found, (POINTS, *out))
 
     out = site.outputs[0].shape
     c = rng.standard_normal((3, *out)) * (rng.random((3, *out)) < 0.7)
-    for _ in range(8):
+    at: dict[str, list[Any]] = {n: [] for n in names}
+    off: dict[str, list[Any]] = {n: [] for n in names}
+    for _ in range(POINTS):
         pick = rng.choice([0.0, 1.0, 2.0])
         t = {n: rng.uniform(0, 1, s) for n, s in zip(names, shapes, strict=True)}
         if pick != 2.0:
@@ -358,60 +364,50 @@ def _check_node(
             if not site.type_of(i).dtype.is_float:
                 x[n] = np.round(x[n])
                 d[n] = np.where(error[n] > 0, rng.integers(0, 2) * (1 - 2 * x[n]), 0.0)
-        moved = {n: x[n] + d[n] for n in names}
-        y, y_hat = run(x), run(moved)
-        if not (np.all(np.isfinite(y)) and np.all(np.isfinite(y_hat))):
-            continue  # outside the domain
-        tolerance = 1e-11 * (1 + np.max(np.abs(y), initial=0.0))
-        assert np.all(values.range.lo <= y + tolerance), case.name
-        assert np.all(y <= values.range.hi + tolerance), case.name
-        change = y_hat - y
-        assert np.all(np.abs(change) <= differences.radius.bound + tolerance), (
-            case.name,
-            np.abs(change) - differences.radius.bound,
-        )
-        for sign in (1.0, -1.0):
-            pulled = values.backward(sign * c)
-            _holds(
-                case,
-                "values",
-                sign * c,
-                y,
-                pulled.coefficients,
-                [x[n] for n in names],
-                pulled,
-                tolerance,
-            )
-            pulled = differences.backward(sign * c)
-            _holds(
-                case,
-                "differences",
-                sign * c,
-                change,
-                pulled.coefficients,
-                [d[n] for n in names],
-                pulled,
-                tolerance,
-            )
+        for n in at:
+            at[n].append(x[n])
+            off[n].append(d[n])
+    xs, ds = ({n: np.stack(v) for n, v in held.items()} for held in (at, off))
+    ys, moved = run(xs), run({n: xs[n] + ds[n] for n in names})
+    inside = np.isfinite(ys.reshape(POINTS, -1)).all(1) & np.isfinite(
+        moved.reshape(POINTS, -1)
+    ).all(1)
+    if not inside.any():
+        return  # outside the domain
+    y, change = ys[inside], (moved - ys)[inside]
+    tolerance = 1e-11 * (1 + np.max(np.abs(y.reshape(len(y), -1)), axis=1, initial=0.0))
+    each = tolerance.reshape(-1, *(1 for _ in out))
+    assert np.all(values.range.lo <= y + each), case.name
+    assert np.all(y <= values.range.hi + each), case.name
+    assert np.all(np.abs(change) <= differences.radius.bound + each), (
+        case.name,
+        np.abs(change) - differences.radius.bound,
+    )
+    points_in, moves_in = ([held[n][inside] for n in names] for held in (xs, ds))
+    for sign in (1.0, -1.0):
+        pulled = values.backward(sign * c)
+        _holds(case, "values", sign * c, y, pulled, points_in, tolerance)
+        pulled = differences.backward(sign * c)
+        _holds(case, "differences", sign * c, change, pulled, moves_in, tolerance)
 
 
 def _holds(
-    case: Example,
-    what: str,
-    c: Any,
-    out: Any,
-    coefficients: Any,
-    at: Any,
-    pulled: Any,
-    tolerance: float,
+    case: Example, what: str, c: Any, out: Any, pulled: Any, at: Sequence[Any], tolerance: Any
 ) -> None:
-    left = np.sum((c * out).reshape(c.shape[0], -1), axis=1)
+    """At each of the points, which are along the first axis of `out`, `at` and `tolerance`."""
+    left = _sums(c, out)
     right = np.array(pulled.constant)
-    for part, x in zip(coefficients, at, strict=True):
+    for part, x in zip(pulled.coefficients, at, strict=True):
         if part is not None:
-            right = right + np.sum((part * x).reshape(c.shape[0], -1), axis=1)
-    slack = tolerance * (1 + np.sum(np.abs(c)))
+            right = right + _sums(part, x)
+    slack = tolerance[:, None] * (1 + np.sum(np.abs(c)))
     assert np.all(left <= right + slack), (case.name, what, left - right)
+
+
+def _sums(c: Any, at: Any) -> Any:
+    """Functionals of points, (points, functionals)."""
+    products = c[None] * at[:, None]
+    return np.sum(products.reshape(*products.shape[:2], -1), axis=2)
 
 
 def check_runtime(case: Example, count: int = 12) -> None:
