@@ -7,7 +7,6 @@ different at points that are drawn is not looked at any further.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,11 @@ from encoders.arithmetic.term_field import TermField
 from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import FloatArray
 from encoders.program import program_of
-from encoders.traits import Commuting
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import DType, Graph
 from refine.common.clock import OutOfTime
+from refine.pair.congruence import Congruence
 from refine.pair.pair import Pair
-from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
 from refine.pair.terms import terms_of
 
 _ELEMENTS = 4000  # of all tensors not constant, beyond which no formulas are written
@@ -39,12 +37,20 @@ def equal_outputs(pair: Pair, tick: Callable[[], None] = lambda: None) -> frozen
     An output that is not named may be equal all the same. `tick` is called often; where it raises
     OutOfTime, what was shown until then is all.
     """
-    equal = _by_structure(pair)
+    found = Congruence.of(pair)
+    equal = found.equal()
     if len(equal) == len(pair.outputs):
         return equal
     if _one_is_quantized(pair):
         return equal
-    possible = frozenset(pair.outputs) - equal - unequal_at_a_point(pair)
+    drawn = _at_points(pair)
+    possible = frozenset(pair.outputs) - equal
+    if drawn is not None:
+        possible -= _unequal(pair, *drawn)
+        if possible:
+            found.extend(*drawn, tick)
+            equal |= found.equal()
+            possible -= equal
     if not possible:
         return equal
     equal |= possible & _by_terms(pair, tick)
@@ -56,15 +62,28 @@ def equal_outputs(pair: Pair, tick: Callable[[], None] = lambda: None) -> frozen
 def unequal_at_a_point(pair: Pair) -> frozenset[str]:
     """Outputs of the implementation that the real graphs give other numbers at some points that are
     drawn, as far as float64 can tell: it is not worth while to prove that they are equal."""
+    drawn = _at_points(pair)
+    return frozenset() if drawn is None else _unequal(pair, *drawn)
+
+
+def _at_points(pair: Pair) -> tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]] | None:
+    """All tensors of the implementation and of the specification at some points, in float64; None
+    where some have no values."""
     rng = np.random.default_rng(0)
     impl = pair.impl.graph
     drawn = {n: _drawn(impl.types[n].dtype, impl.types[n].shape, rng) for n in impl.inputs}
     reals = ApproximateReals()
     try:
-        mine = evaluate_real(impl, drawn, reals)
-        other = evaluate_real(pair.spec.graph, pair.specified(drawn), reals)
+        mine = evaluate_real(impl, drawn, reals, every_tensor=True)
+        other = evaluate_real(pair.spec.graph, pair.specified(drawn), reals, every_tensor=True)
     except (ArithmeticError, TypeError, ValueError, Transcendental):
-        return frozenset()
+        return None
+    return mine, other
+
+
+def _unequal(
+    pair: Pair, mine: Mapping[str, FloatArray], other: Mapping[str, FloatArray]
+) -> frozenset[str]:
     return frozenset(a for a, b in pair.outputs.items() if _apart(mine[a], other[b]))
 
 
@@ -83,65 +102,6 @@ def _apart(a: FloatArray, b: FloatArray) -> bool:
     size = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
     with np.errstate(all="ignore"):
         return bool(np.any(np.abs(mine - other) > _FAR * (size + np.abs(other))))
-
-
-def _by_structure(pair: Pair) -> frozenset[str]:
-    numbers: dict[Any, int] = {}
-    inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
-    mine = _classes(pair.impl.graph, inputs, numbers)
-    theirs = _classes(pair.spec.graph, {b: inputs[a] for a, b in pair.inputs.items()}, numbers)
-    return frozenset(t for t, other in pair.outputs.items() if mine[t] == theirs[other])
-
-
-def _classes(graph: Graph, inputs: Mapping[str, int], numbers: dict[Any, int]) -> Mapping[str, int]:
-    """A number per tensor: tensors with the same number are the same real function.
-
-    A product with a bias is read as a product and a sum, whose operands have no order; moves that
-    only change shapes are joined into one.
-    """
-    classes = dict(inputs)
-    unshaped: dict[int, int] = {}  # what a class is but for its shape
-
-    def numbered(key: Any) -> int:
-        return numbers.setdefault(key, len(numbers))
-
-    def of(tensor: str) -> int:
-        if tensor not in classes:
-            content = content_of(graph.constants[tensor])
-            shape = content[0]
-            while shape[:1] == (1,):  # broadcasting adds such axes by itself
-                shape = shape[1:]
-            classes[tensor] = numbered(("constant", shape, *content[1:]))
-        return classes[tensor]
-
-    for tensor in graph.outputs:
-        if graph.is_constant(tensor):
-            of(tensor)
-    for step in program_of(graph).steps:
-        node, like = step.node, step.operator.likeness
-        out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
-        product = like.product(step.site)
-        if is_copy(step) or is_unchanged(step):
-            classes[out] = of(node.inputs[0])
-        elif like.reshapes and not graph.is_constant(node.inputs[0]):
-            source = of(node.inputs[0])
-            base = unshaped.get(source, source)
-            same = shape == graph.types[node.inputs[0]].shape
-            classes[out] = source if same else numbered(("shaped", base, shape))
-            unshaped[classes[out]] = base
-        elif product is not None:
-            total = numbered(("by a matrix", of(node.inputs[0]), content_of(product.matrix)))
-            if product.bias is not None:
-                terms = frozenset((total, of(node.inputs[product.bias])))
-                total = numbered((Commuting.SUM, terms, shape))
-            classes[out] = total
-        elif like.commuting is not None:
-            operands = [of(t) for t in node.inputs]
-            classes[out] = numbered((like.commuting, frozenset(operands), shape))
-        else:
-            names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
-            classes[out] = numbered(key_of(graph, step, names))
-    return classes
 
 
 def _small(graph: Graph) -> bool:

@@ -1,0 +1,227 @@
+"""Tensors of two graphs that are the same real function, by what their nodes do to equal tensors.
+
+Nodes that do the same to equal tensors give equal ones. Where two graphs part by a rewrite and have
+equal values again at points that are drawn, both tensors are written in terms of what is known to
+be equal before them: if these are the same terms, the tensors are equal, and what follows goes on
+from there. So a rewrite costs the terms of its own few nodes, not those of all behind it. Values at
+points decide what is tried, and terms what is equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from encoders.arithmetic.exact_fields import ObjectArray
+from encoders.arithmetic.term_field import TermField
+from encoders.numbers.enclosure import FloatArray
+from encoders.program import program_of
+from encoders.traits import Commuting
+from onnx_import.graph import Graph
+from refine.common.clock import OutOfTime
+from refine.pair.pair import Pair
+from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
+from refine.pair.terms import Terms
+
+_TERMS = 2_000_000  # parts of terms that are made, of both graphs together
+_ALIKE = 1e-9  # relative difference of values that may be equal
+
+
+@dataclass
+class Classes:
+    """A number for each tensor of the graphs that share `numbers`: tensors with the same number are
+    the same real function of the inputs. `merged` are tensors whose class is known otherwise.
+    """
+
+    graph: Graph
+    inputs: Mapping[str, int]
+    numbers: dict[Any, int]
+    merged: dict[str, int] = field(default_factory=dict)
+    contents: dict[str, Any] = field(default_factory=dict)
+
+    def of_all(self) -> dict[str, int]:
+        """Of every tensor.
+
+        A product with a bias is read as a product and a sum, whose operands have no order; moves
+        that only change shapes are joined into one.
+        """
+        graph = self.graph
+        classes = {**self.inputs, **self.merged}
+        unshaped: dict[int, int] = {}  # what a class is but for its shape
+
+        def of(tensor: str) -> int:
+            if tensor not in classes:
+                shape, *values = self._content(tensor)
+                while shape[:1] == (1,):  # broadcasting adds such axes by itself
+                    shape = shape[1:]
+                classes[tensor] = self._numbered(("constant", shape, *values))
+            return classes[tensor]
+
+        for tensor in graph.outputs:
+            if graph.is_constant(tensor):
+                of(tensor)
+        for step in program_of(graph).steps:
+            node, like = step.node, step.operator.likeness
+            out, shape = node.outputs[0], graph.types[node.outputs[0]].shape
+            if out in classes:
+                continue
+            product = like.product(step.site)
+            if is_copy(step) or is_unchanged(step):
+                classes[out] = of(node.inputs[0])
+            elif like.reshapes and not graph.is_constant(node.inputs[0]):
+                source = of(node.inputs[0])
+                base = unshaped.get(source, source)
+                same = shape == graph.types[node.inputs[0]].shape
+                classes[out] = source if same else self._numbered(("shaped", base, shape))
+                unshaped[classes[out]] = base
+            elif product is not None:
+                held = content_of(product.matrix)
+                total = self._numbered(("by a matrix", of(node.inputs[0]), held))
+                if product.bias is not None:
+                    terms = frozenset((total, of(node.inputs[product.bias])))
+                    total = self._numbered((Commuting.SUM, terms, shape))
+                classes[out] = total
+            elif like.commuting is not None:
+                operands = [of(t) for t in node.inputs]
+                classes[out] = self._numbered((like.commuting, frozenset(operands), shape))
+            else:
+                names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
+                classes[out] = self._numbered(key_of(graph, step, names))
+        return classes
+
+    def _numbered(self, key: Any) -> int:
+        return self.numbers.setdefault(key, len(self.numbers))
+
+    def _content(self, tensor: str) -> tuple[tuple[int, ...], str, bytes]:
+        if tensor not in self.contents:
+            self.contents[tensor] = content_of(self.graph.constants[tensor])
+        found: tuple[tuple[int, ...], str, bytes] = self.contents[tensor]
+        return found
+
+
+@dataclass
+class Congruence:
+    """What is known of two graphs: an implementation and its specification."""
+
+    pair: Pair
+    mine: Classes
+    theirs: Classes
+    tried: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, pair: Pair) -> Congruence:
+        """What nodes alone tell."""
+        numbers: dict[Any, int] = {}
+        inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
+        theirs = {b: inputs[a] for a, b in pair.inputs.items()}
+        return cls(
+            pair,
+            Classes(pair.impl.graph, inputs, numbers),
+            Classes(pair.spec.graph, theirs, numbers),
+        )
+
+    def equal(self) -> frozenset[str]:
+        """Outputs of the implementation that are known to be equal."""
+        mine, theirs = self.mine.of_all(), self.theirs.of_all()
+        return frozenset(t for t, other in self.pair.outputs.items() if mine[t] == theirs[other])
+
+    def extend(
+        self,
+        values: Mapping[str, FloatArray],
+        specified: Mapping[str, FloatArray],
+        tick: Callable[[], None],
+    ) -> None:
+        """Find what else is equal, from the inputs on. `values` and `specified` are of all tensors
+        of the implementation and the specification, at some points."""
+        field_of_terms = TermField(_TERMS, tick)
+        try:
+            while self._one_more(values, specified, field_of_terms):
+                pass
+        except (OutOfTime, ArithmeticError, TypeError, ValueError):
+            pass  # what was found until then holds
+
+    def _one_more(
+        self,
+        values: Mapping[str, FloatArray],
+        specified: Mapping[str, FloatArray],
+        numbers: TermField,
+    ) -> bool:
+        mine, theirs = self.mine.of_all(), self.theirs.of_all()
+        if all(mine[a] == theirs[b] for a, b in self.pair.outputs.items()):
+            return False
+        fresh = _Frontier(numbers, frozenset(mine.values()) & frozenset(theirs.values()))
+        ours = Terms(self.pair.impl.graph, numbers, {})
+        others = Terms(self.pair.spec.graph, numbers, {})
+        for a, b in self._alike(mine, theirs, values, specified):
+            self.tried.add((a, b))
+            fresh.enter(ours, mine, a)
+            fresh.enter(others, theirs, b)
+            if ours.key(a) == others.key(b):
+                self.mine.merged[a] = theirs[b]
+                self.theirs.merged[b] = theirs[b]
+                return True
+        return False
+
+    def _alike(
+        self,
+        mine: Mapping[str, int],
+        theirs: Mapping[str, int],
+        values: Mapping[str, FloatArray],
+        specified: Mapping[str, FloatArray],
+    ) -> Iterator[tuple[str, str]]:
+        """Pairs of tensors of no common class with nearly equal values, in order."""
+        ours, others = frozenset(mine.values()), frozenset(theirs.values())
+        open_: dict[tuple[int, ...], list[str]] = {}
+        for b in _computed(self.pair.spec.graph):
+            if theirs[b] not in ours:
+                open_.setdefault(specified[b].shape, []).append(b)
+        for a in _computed(self.pair.impl.graph):
+            if mine[a] in others:
+                continue
+            for b in open_.get(values[a].shape, ()):
+                if (a, b) not in self.tried and _near(values[a], specified[b]):
+                    yield a, b
+
+
+@dataclass
+class _Frontier:
+    """Variables for tensors of `shared` classes, one array for each."""
+
+    numbers: TermField
+    shared: frozenset[int]
+    variables: dict[tuple[int, tuple[int, ...]], ObjectArray] = field(default_factory=dict)
+
+    def enter(self, terms: Terms, classes: Mapping[str, int], tensor: str) -> None:
+        """Gives variables to what the tensor comes of."""
+        graph, writers = terms.graph, program_of(terms.graph).writers
+        todo, seen = [tensor], set[str]()
+        while todo:
+            at = todo.pop()
+            if at in seen or at in terms.known or graph.is_constant(at):
+                continue
+            seen.add(at)
+            if classes[at] in self.shared or at not in writers:
+                key = classes[at], graph.types[at].shape
+                if key not in self.variables:
+                    self.variables[key] = self.numbers.variables(graph.types[at].shape)
+                terms.known[at] = self.variables[key]
+            else:
+                todo += writers[at].reads
+
+
+def _computed(graph: Graph) -> Iterator[str]:
+    for step in program_of(graph).steps:
+        if graph.types[step.output].dtype.is_float:
+            yield step.output
+
+
+def _near(a: FloatArray, b: FloatArray) -> bool:
+    """Are these numbers, and no further apart than float64 makes equal ones?"""
+    mine, other = a.astype(np.float64), b.astype(np.float64)
+    if not (np.all(np.isfinite(mine)) and np.all(np.isfinite(other))):
+        return False
+    size = float(np.max(np.abs(other), initial=0.0))
+    return float(np.max(np.abs(mine - other), initial=0.0)) <= _ALIKE * size
