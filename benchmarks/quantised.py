@@ -5,8 +5,8 @@
 Random networks (dense with Relu and with Tanh, a CNN, one with a sum of branches, a block of a
 transformer) are quantised as QDQ, with integer operators and dynamically. At a point and in balls
 around it stand the bound on |copy as it runs − original over the reals|, under `ieee-any` and
-before the domain is split, and the largest difference that sampling and climbing find on
-onnxruntime. Softmax stays in float32 where the copy has integer operators.
+before the domain is split, and the largest difference that sampling, climbing and moves to where
+integers change (`refine.search.grid_steps`) find on onnxruntime. Softmax stays in float32 where the copy has integer operators.
 """
 
 from __future__ import annotations
@@ -39,11 +39,17 @@ from rich.table import Table
 
 from encoders.contract.presets import EXACT, IEEE_ANY
 from encoders.numbers.enclosure import Interval
+from encoders.numbers.formats import BINARY32
 from onnx_import import load
 from refine.bounds.network import InputBox
+from refine.claims.pair_quarry import pair_quarry
+from refine.domain.box import Box
 from refine.pair.comparison import Comparison, comparison
+from refine.pair.pair import Pair as Both
 from refine.pair.pair import pair_of
-from refine.results.verdict import Side
+from refine.results.verdict import Side, Tolerance
+from refine.search.evaluation import Hunt
+from refine.search.grid_steps import climbed
 
 RADII = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
 TRIES, STARTS = 1000, 4
@@ -63,6 +69,7 @@ class Pair:
 
     sides: Beside
     problem: Comparison
+    both: Both
 
     def found(self, centre: Points, radius: float) -> float:
         """By sampling, and by climbing on one output from each of the best samples."""
@@ -82,7 +89,16 @@ class Pair:
                 if here[place] * np.sign(there[place]) >= abs(there[place]):
                     best, there = x, here
             most = max(most, self.sides.apart(best))
+        for candidate in climbed(self._hunt(ball), 17, lambda: False):
+            most = max(most, self.sides.apart(candidate.inputs["x"].astype(np.float32)))
         return most
+
+    def _hunt(self, ball: tuple[Points, Points]) -> Hunt:
+        lo, hi = ({"x": end.astype(np.float64)} for end in ball)
+        box = Box(lo, hi, lo, hi, {"x": BINARY32})
+        quarry = pair_quarry(self.both)
+        assert quarry is not None
+        return Hunt(self.both.impl.graph, box, IEEE_ANY, Tolerance(), quarry.references[0])
 
 
 def _moved(
@@ -144,8 +160,8 @@ def measured(net: Network, form: Form) -> Iterator[dict[str, float]]:
 
 def _pair(source: Path, target: Path) -> Pair:
     sides = beside(source, target)
-    problem = comparison(pair_of(Side(sides.original, EXACT), Side(load(target), IEEE_ANY)))
-    return Pair(sides, problem)
+    both = pair_of(Side(sides.original, EXACT), Side(load(target), IEEE_ANY))
+    return Pair(sides, comparison(both), both)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rewrites far apart in deep graphs: each is shown equal by itself, from what is equal before it."""
+"""Rewrites far apart in deep graphs: each is equal by itself, from what is equal before it."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from refine.pair.product import Product, product
 from refine.results.verdict import ErrorEnclosure, RealValue, Side, Witness
 from refine.search.evaluation import Candidate, Hunt, Points, candidate, real_outputs, score
 from refine.search.gradients import adjoint, values_at
+from refine.search.grid_steps import climbed
 from refine.witness.file import Saved
 from refine.witness.replay import replays, specified
 from refine.witness.witness import computed_value, distance, real_value, typed_inputs
@@ -82,6 +83,7 @@ class _DrivenApart:
     def __call__(self, hunt: Hunt, seed: int, late: Late) -> Iterator[Candidate]:
         if self.both.identical:
             return
+        yield from climbed(hunt, seed, late)
         rng = np.random.default_rng(seed)
         points = hunt.box.sample(rng, _STARTS)
         execution = members(hunt.contract)[0]
