@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.members import members
@@ -141,7 +142,9 @@ class _Climb:
         return candidate(self.hunt, whole, 0, self.scored(whole), self.execution)
 
     @staticmethod
-    def _together(best: Points, moved: Points, order: FloatArray) -> dict[str, FloatArray]:
+    def _together(
+        best: Points, moved: Points, order: npt.NDArray[np.intp]
+    ) -> dict[str, FloatArray]:
         """The point after the best move, after half of all that gain, and after all: the better one
         of two moves of one element counts."""
         counts = sorted({1, max(len(order) // 4, 1), max(len(order) // 2, 1), len(order)})
