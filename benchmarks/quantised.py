@@ -6,7 +6,8 @@ Random networks (dense with Relu and with Tanh, a CNN, one with a sum of branche
 transformer) are quantised as QDQ, with integer operators and dynamically. At a point and in balls
 around it stand the bound on |copy as it runs − original over the reals|, under `ieee-any` and
 before the domain is split, and the largest difference that sampling, climbing and moves to where
-integers change (`refine.search.grid_steps`) find on onnxruntime. Softmax stays in float32 where the copy has integer operators.
+integers change (`refine.search.grid_steps`) find on onnxruntime. Softmax stays in float32 where the
+copy has integer operators.
 """
 
 from __future__ import annotations
