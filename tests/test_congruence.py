@@ -50,7 +50,7 @@ def _pair(folder: Path, impl: Written, scale: float = 1.0) -> Pair:
             f"w{i}": rng.normal(size=(_WIDTH, _WIDTH)).astype(_F) / _F(5),
             f"b{i}": rng.normal(size=_WIDTH).astype(_F),
         }
-    sides = []
+    sides: list[Side] = []
     for name, written in (("spec", _layer), ("impl", impl)):
         names = [*(f"x{i}" for i in range(_DEPTH)), "y"]
         nodes = [
@@ -61,7 +61,7 @@ def _pair(folder: Path, impl: Written, scale: float = 1.0) -> Pair:
         shape = (5, _WIDTH)
         path = save(folder / f"{name}.onnx", nodes, {"x": shape}, {"y": shape}, held)
         sides.append(Side(load(path), EXACT))
-    return pair_of(*sides)
+    return pair_of(sides[0], sides[1])
 
 
 def test_what_a_rewrite_costs_does_not_grow_with_what_follows(
