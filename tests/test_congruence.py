@@ -44,7 +44,7 @@ def _other(x: str, y: str, i: str) -> list[onnx.NodeProto]:
 
 def _pair(folder: Path, impl: Written, scale: float = 1.0) -> Pair:
     rng = np.random.default_rng(1)
-    held: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {"zero": np.zeros((), _F)}
+    held: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = {"zero": np.zeros((), _F)}
     for i in range(_DEPTH):
         held |= {
             f"w{i}": rng.normal(size=(_WIDTH, _WIDTH)).astype(_F) / _F(5),
@@ -57,7 +57,7 @@ def _pair(folder: Path, impl: Written, scale: float = 1.0) -> Pair:
             n for i in range(_DEPTH) for n in written(names[i] if i else "x", names[i + 1], str(i))
         ]
         if name == "impl":
-            held["w3"] = held["w3"] * _F(scale)
+            held["w3"] = np.asarray(held["w3"] * scale, _F)
         shape = (5, _WIDTH)
         path = save(folder / f"{name}.onnx", nodes, {"x": shape}, {"y": shape}, held)
         sides.append(Side(load(path), EXACT))
