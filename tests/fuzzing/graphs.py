@@ -587,6 +587,10 @@ def _image(b: Builder, op: str) -> None:
         b.add(op, [x], (1, 1, 4, 4), blocksize=2)
     elif op == "SpaceToDepth":
         b.add(op, [x], (1, 16, 1, 1), blocksize=2)
+    elif op == "Interpolate" and b.opset >= 18 and b.rng.random() < 0.4:
+        sizes = b.pick((1, 4, 1, 3), (1, 4, 3, 1), (1, 4, 1, 1))
+        b.add("Resize", [x, "", "", b.keep(np.array(sizes), np.int64)], sizes, mode="linear",
+              antialias=1, held=False)  # fmt: skip
     else:
         mode = "nearest" if op == "Resize" else "linear"
         where = b.pick("half_pixel", "asymmetric", "align_corners")

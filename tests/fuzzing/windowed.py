@@ -192,6 +192,8 @@ def _resize(r: Reading) -> Array:
     scales, out, exact = _sizes(r)
     old = r.node.op_type == "Upsample" or r.opset < 11
     mode = "asymmetric" if old else r.get("coordinate_transformation_mode", "half_pixel")
+    if r.get("antialias", 0):
+        return _wide(r, mode, scales, out, exact)
     if r.get("mode", "nearest") == "linear":
         return _linear(r, mode, scales, out, exact)
     if r.get("mode", "nearest") != "nearest":
@@ -210,6 +212,53 @@ def _resize(r: Reading) -> Array:
         }[way]  # fmt: skip
         x = x.take([min(max(whole(v), 0), n - 1) for v in where], axis + 1)
     return x
+
+
+def _wide(r: Reading, mode: str, scales: list[Any], out: list[int], exact: list[Any]) -> Array:
+    """Antialiased and linear, the last axis first: a hat over all pixels that it sees, those beyond
+    the edge added to the one at it, divided by its sum; in float32 where it runs."""
+    x, shape = r.x[0], r.x[0].shape[1:]
+    number: Callable[[Any], Any] = Fraction if r.a.exact else np.float32
+    half, one, zero = number(0.5), number(1), number(0)
+    for k in reversed([k for k, s in enumerate(exact) if s != 1 or shape[k] != out[k]]):
+        n, scale = shape[k], exact[k] if r.a.exact else scales[k]
+        wide = one / scale
+        support, narrow = (wide, one / wide) if wide >= one else (one, one)
+        rows: list[tuple[int, list[Any]]] = []
+        for o in range(out[k]):
+            middle = half + _coordinate(mode, number(o), n, out[k], scale, half)
+            low, high = floor(middle - support + half), floor(middle + support + half)
+            row = [max(one - abs((number(i) - middle + half) * narrow), zero)
+                   for i in range(low, high)]  # fmt: skip
+            total = zero
+            for w in row:
+                total = total + w
+            before, after = max(-low, 0), max(high - n, 0)
+            for w in row[:before]:
+                row[before] = row[before] + w
+            for w in row[len(row) - after :]:
+                row[len(row) - after - 1] = row[len(row) - after - 1] + w
+            rows.append((low + before, [w * (one / total)
+                                        for w in row[before : len(row) - after]]))  # fmt: skip
+        most = max(len(row) for _, row in rows)
+        at = np.array([[min(low + j, n - 1) for j in range(most)] for low, _ in rows])
+        table = np.array([row + [zero] * (most - len(row)) for _, row in rows], dtype=object)
+        held = _numbers(r, table).reshape(1, *table.shape)
+        seen = np.moveaxis(x.take(at.ravel(), k + 1), k + 1, -1)
+        seen = seen.reshape(*seen.shape[:-1], *table.shape)
+        weights = np.broadcast_to(held.reshape((1,) * (seen.ndim - 2) + table.shape), seen.shape)
+        x = np.moveaxis(r.a.products(weights, seen, None, r.place(), False), -1, k + 1)
+    return x
+
+
+def _numbers(r: Reading, table: Array) -> Array:
+    """Weights as numbers of the arithmetic."""
+    if not r.a.exact:
+        return np.asarray(r.a.constant(table.astype(np.float64)))
+    import flint
+
+    made = [flint.arb(flint.fmpq(v.numerator, v.denominator)) for v in map(Fraction, table.ravel())]
+    return np.array(made, dtype=object).reshape(table.shape)
 
 
 def _linear(r: Reading, mode: str, scales: list[Any], out: list[int], exact: list[Any]) -> Array:

@@ -58,6 +58,29 @@ RESIZED = (
     Grid(
         [(run(3, 4),), (kept(3, 4),)], {**PLACED, "sizes": ((6, 3), (2, 9), (3, 4)), **LATER}, BRAIN
     ),
+    Grid(
+        [(run(1, 1, 5, 7),), (kept(1, 2, 4, 6),), (run(1, 1, 9, 2),)],
+        {
+            "mode": ("linear", "cubic"),
+            "coordinate_transformation_mode": PLACED["coordinate_transformation_mode"],
+            "exclude_outside": (None, 0, 1),
+            "cubic_coeff_a": (None, -0.5),
+            "antialias": (1,),
+            "scales": (*FACTORS, (1.0, 1.0, 0.3, 0.45)),
+        },
+        BRAIN,
+    ),
+    Grid(
+        [(run(1, 1, 5, 7),), (kept(1, 2, 4, 6),), (run(1, 3, 5, 1),)],
+        {
+            "mode": ("linear", "cubic"),
+            "exclude_outside": (None, 1),
+            "antialias": (1,),
+            "axes": ((2, 3), (-1, -2)),
+            "sizes": ((2, 3), (3, 1), (8, 5), (1, 1)),
+        },
+        BRAIN,
+    ),
     Grid([(run(4),)], {**PLACED, "sizes": ((7,), (2,), (1,))}, BRAIN),
     Grid(
         [(run(1, 1, 2, 2, 3),)],

@@ -11,9 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +20,15 @@ import numpy.typing as npt
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.values import E
 from encoders.families.gathering import Index, gathered_part
+from encoders.families.images.antialias import antialiased
+from encoders.families.images.axis import STEPS, UNIT, Axis, Taps, Weights
 from encoders.families.images.resizing import (
     Float32s,
     coordinates,
     exact_coordinates,
     exact_scales,
+    is_cubic,
+    keys_parameter,
     mode_of,
     scales_of,
 )
@@ -34,68 +37,7 @@ from encoders.families.products import Action, Map
 from encoders.numbers.enclosure import FloatArray, add_up, multiply_up
 from encoders.operator import Site, remembered
 
-Weights = npt.NDArray[np.floating]  # in float32 or float64
-
-_UNIT = 2.0**-24  # of the float32 in which weights are computed
-_STEPS = 8  # rounded operations that give a coordinate and its weights, at most
-
-
 N = TypeVar("N", Fraction, Weights)
-Taps: TypeAlias = tuple[tuple[int, Fraction], ...]  # elements and their weights
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Interpolation along one axis of `length` elements, for every output element o.
-
-    `taps[o]` are the elements that o is made of, as many for each, and their exact weights; `index`
-    (taps, out) and `weights` (taps, out) are what a runtime computes in float32. Coordinates that
-    are rounded otherwise move a weight by at most `steepness` for each unit, and weights computed
-    otherwise are `loose` of them.
-    """
-
-    axis: int
-    length: int
-    taps: tuple[Taps, ...]
-    index: Index
-    weights: Weights
-    steepness: float = 1.0
-    loose: float = 0.0
-
-    @property
-    def matrix(self) -> FloatArray:
-        """(out, length): the exact weights, each rounded to the nearest float64."""
-        made = np.zeros((len(self.taps), self.length))
-        for o, taps in enumerate(self.taps):
-            for i, weight in taps:
-                made[o, i] += float(weight)
-        return made
-
-    @property
-    def computed(self) -> FloatArray:
-        """(out, length): the weights that a runtime computes, within 2^-52 of their size."""
-        made = np.zeros((len(self.taps), self.length))
-        rows = np.arange(len(self.taps))
-        for index, weights in zip(self.index, self.weights, strict=True):
-            made[rows, index] += weights.astype(np.float64)
-        return made
-
-    def off(self, free: bool) -> FloatArray:
-        """(out, length): how far a runtime's weights are from the exact ones.
-
-        Where the algorithm is `free`, its coordinates may be rounded otherwise, into the next
-        interval too, and its weights.
-        """
-        exact, computed = self.matrix, self.computed
-        size = np.abs(exact) + np.abs(computed)
-        off = add_up(np.abs(exact - computed), 2.0**-49 * size)
-        if not free:
-            return off
-        reach = self.steepness * _STEPS * _UNIT * (self.length + 1) + self.loose
-        for o, taps in enumerate(self.taps):
-            first, last = taps[0][0], taps[-1][0]
-            off[o, max(first - 1, 0) : last + 2] += reach
-        return np.asarray(off * (1.0 + 2.0**-50))
 
 
 @remembered
@@ -110,8 +52,8 @@ def axes_of(site: Site) -> tuple[Axis, ...]:
     rank = len(shape)
     usual = (range(max(rank - 2, 0), rank), range(max(rank - 3, 0), rank), range(1, rank - 1))
     chosen = next((set(axes) for axes in usual[rank == 5 :] if resized <= set(axes)), resized)
-    cubic = is_cubic(site)
-    if cubic:
+    cubic, wide = is_cubic(site), bool(site.integer("antialias", 0))
+    if cubic or wide:
         chosen = resized
     made = []
     for a in sorted(chosen):
@@ -123,7 +65,10 @@ def axes_of(site: Site) -> tuple[Axis, ...]:
             )
         else:
             at, places = np.arange(n, dtype=np.float32), [Fraction(o) for o in range(n)]
-        made.append(_cubic(site, a, n, at, places) if cubic else _axis(a, n, at, places))
+        if wide:
+            made.append(antialiased(site, a, n, at, places, (scales[a], exact[a])))
+        else:
+            made.append(_cubic(site, a, n, at, places) if cubic else _axis(a, n, at, places))
     return tuple(made)
 
 
@@ -143,17 +88,11 @@ def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
     return Axis(axis, n, tuple(exact), np.stack([first, second]), weights)
 
 
-def is_cubic(site: Site) -> bool:
-    """Does it interpolate by cubic polynomials, four taps to an element?"""
-    return site.node.attributes.get("mode") == "cubic"
-
-
 def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
     """Keys' kernel (1981), whose free parameter is the node's; what lies outside is the element at
     the edge."""
-    given = site.node.attributes.get("cubic_coeff_a", -0.75)
-    assert isinstance(given, float)
-    a, single = Fraction(float(np.float32(given))), np.asarray(given, np.float32)
+    a = keys_parameter(site)
+    single = np.asarray(float(a), np.float32)
     exact: list[Taps] = []
     for place in places:
         i = math.floor(place)
@@ -165,12 +104,12 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     size = abs(float(a))
     sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
     steepness = 4.0 * (3.0 * abs(float(a) + 2.0) + 2.0 * abs(float(a) + 3.0) + size)
-    loose = 4.0 * 16.0 * _UNIT * sizes
+    loose = 4.0 * 16.0 * UNIT * sizes
     if site.integer("exclude_outside", 0):
         exact, most = _inside(site, [math.floor(p) for p in places], exact, n)
         computed = _inside_computed(computed, (steps < 0) | (steps >= n))
         steepness, loose = most * steepness, most * loose
-        if not steepness * _STEPS * _UNIT * (n + 1) + loose < 2.0**-4:
+        if not steepness * STEPS * UNIT * (n + 1) + loose < 2.0**-4:
             raise site.unsupported("without what lies outside its weights are too far from exact")
     return Axis(
         axis, n, tuple(exact), np.clip(steps, 0, n - 1), computed, steepness=steepness, loose=loose
@@ -261,7 +200,7 @@ def interpolated(
     """The exact map on (k, *in) of a field's numbers; `number` makes one from rationals."""
     rank = len(site.type_of(0).shape)
     for axis in axes_of(site):
-        if not is_cubic(site) and all(taps[0][1] == 1 for taps in axis.taps):
+        if len(axis.index) == 2 and all(taps[0][1] == 1 for taps in axis.taps):
             values = values.take([taps[0][0] for taps in axis.taps], axis.axis + 1)
             continue
         total = None
@@ -305,6 +244,6 @@ def weight_error(site: Site, x: FloatArray, free: bool) -> FloatArray:
         # Π ŵ − Π w = Σ_k ŵ_1 … ŵ_{k−1} (ŵ_k − w_k) w_{k+1} …
         larger = [np.maximum(np.abs(m), np.abs(c)) for m, c in zip(matrices, computed, strict=True)]
         total = add_up(total, through(site, [*larger[:k], axis.off(free), *larger[k + 1 :]], x))
-    rounded = 2.0 * _UNIT * max(len(axes) - 1, 0)
+    rounded = 2.0 * UNIT * max(len(axes) - 1, 0)
     sizes = [np.abs(c) for c in computed]
     return add_up(total, multiply_up(through(site, sizes, x), rounded))

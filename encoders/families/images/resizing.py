@@ -28,6 +28,18 @@ SIMPLE = 10  # up to this opset coordinates are asymmetric
 Float32s = npt.NDArray[np.float32]
 
 
+def is_cubic(site: Site) -> bool:
+    """Does it interpolate by cubic polynomials?"""
+    return site.node.attributes.get("mode") == "cubic"
+
+
+def keys_parameter(site: Site) -> Fraction:
+    """The free parameter of Keys' kernel (1981), as the float32 number that attributes hold."""
+    given = site.node.attributes.get("cubic_coeff_a", -0.75)
+    assert isinstance(given, float)
+    return Fraction(float(np.float32(given)))
+
+
 def scales_of(site: Site) -> Float32s:
     """One scale per axis, from attribute or input, else from the sizes."""
     shape, output = site.type_of(0).shape, site.outputs[0].shape

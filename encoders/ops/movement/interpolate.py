@@ -1,8 +1,9 @@
 """Interpolate: a Resize or Upsample in mode linear or cubic, as the reader names it. No ONNX
-operator. What is cubic along several axes is done along one after the other."""
+operator. What is cubic or antialiased along several axes is done along one after the other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -20,7 +21,6 @@ from encoders.families.images.interpolation import (
     axes_of,
     computed_terms,
     interpolated,
-    is_cubic,
     terms_of,
     weight_error,
 )
@@ -28,6 +28,7 @@ from encoders.families.images.resizing import (
     ATTRIBUTES,
     check_sizes,
     copy_notes,
+    is_cubic,
     mode_of,
     scales_of,
 )
@@ -47,15 +48,13 @@ def check(site: Site) -> None:
     check_one_variable(site)
     word(site, "mode", "linear", ("linear", "cubic"))
     check_sizes(site)
-    if is_cubic(site) and len(axes_of(site)) > 1:
-        raise site.unsupported("it is cubic along several axes at once")
-    if site.integer("antialias", 0):
-        raise site.unsupported("attribute 'antialias' is 1; supported is 0")
     mode_of(site)
     shape, output = site.type_of(0).shape, site.outputs[0].shape
     for n, o, scale in zip(shape, output, scales_of(site), strict=True):
         if not n or not scale > 0 or (scale == 1 and o != n):
             raise site.unsupported("its scales do not give the inferred output shape")
+    if (is_cubic(site) or site.integer("antialias", 0)) and len(axes_of(site)) > 1:
+        raise site.unsupported("it is cubic or antialiased along several axes at once")
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
@@ -128,7 +127,7 @@ OPERATORS = (
         differences=differences,
         rounding=rounding,
         affine=True,
-        work=lambda site: site.outputs[0].size * 4 ** len(axes_of(site)),
+        work=lambda site: site.outputs[0].size * math.prod(len(a.index) for a in axes_of(site)),
         notes=copy_notes,
     )
     .reading(*ATTRIBUTES, "scales")

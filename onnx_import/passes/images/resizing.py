@@ -1,4 +1,5 @@
-"""A cubic Resize along several axes: one after the other, the last first, as runtimes do it."""
+"""A cubic or antialiased Resize along several axes: one after the other, the last first, as
+runtimes do it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ _ROI_MAY_BE_LEFT_OUT = 13  # and scales beside sizes, from this opset on
 
 
 def along_each_axis(body: Body) -> None:
-    """Nothing where it is not cubic, or along one axis only."""
-    if body.number("mode", "") != "cubic":
+    """Nothing where it is neither cubic nor antialiased, or along one axis only."""
+    if body.number("mode", "") != "cubic" and not body.number("antialias", 0):
         return
     shape, output = body.shape(0), body.types[body.node.outputs[0]].shape
     inputs, opset = body.node.inputs, body.node.opset
@@ -37,8 +38,8 @@ def along_each_axis(body: Body) -> None:
     same: dict[str, Any] = {k: v for k, v in body.node.attributes.items() if k not in left_out}
     if sized and body.number("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise body.unsupported(
-            "attribute 'keep_aspect_ratio_policy' of a cubic Resize along several axes; state the "
-            "sizes that are meant"
+            "attribute 'keep_aspect_ratio_policy' of a cubic or antialiased Resize along several "
+            "axes; state the sizes that are meant"
         )
     x, sizes = inputs[0], list(shape)
     for axis in reversed(resized):
