@@ -58,7 +58,8 @@ def answered(folder: Path, model: Mapping[str, Any]) -> dict[str, Any]:
         return row | {"verdict": "refused", "why": str(error)}
     except Exception as error:  # a bug of ours, which is counted
         return row | {"verdict": "crash", "why": f"{type(error).__name__}: {error}"}
-    graph = load(path, sizes=Sizes({name: x.shape for name, x in inputs.items()}))
+    whole = {name: x for name, x in inputs.items() if x.dtype.kind != "f"}
+    graph = load(path, given=whole, sizes=Sizes({name: x.shape for name, x in inputs.items()}))
     floats = [e for t, e in result.bounds.items() if graph.types[t].dtype.is_float]
     labels = [e for t, e in result.bounds.items() if not graph.types[t].dtype.is_float]
     most = max(float(np.max(e)) for e in floats)

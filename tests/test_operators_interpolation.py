@@ -57,6 +57,15 @@ def at_places(name: str, shape: tuple[int, ...] = (1, 2, 3, 2), **more: Any) -> 
     return example("GridSample", "x g", shape, name, stored, **{"opset": 20, **more})
 
 
+def regions(name: str, rois: Any, **more: Any) -> Example:
+    """Stored regions of pixels, each of the last map of the batch but the first."""
+    stored = {"r": np.array(rois), "b": np.array([1] * (len(rois) - 1) + [0])}
+    made = {"opset": 16, "output_height": 2, "output_width": 4, "sampling_ratio": 1, **more}
+    return example("RoiAlign", "x r b", (2, 2, 3, 4), name, stored, **made)
+
+
+SCALED = {"spatial_scale": 0.47619047}  # a region of 2.1 pixels is one of about 1
+OLDER = {"coordinate_transformation_mode": "output_half_pixel"}
 CASES = (
     resized("up", (1, 2, 2, 3), (1, 1, 2, 3)),
     resized("up by no integer", (1, 1, 3, 4), (1, 1, 1.3, 2.6)),
@@ -111,6 +120,11 @@ CASES = (
     resized("three axes", (2, 3, 3), (1.5, 1.7, 2.3)),
     resized("five axes", (1, 1, 2, 3, 2), (1, 1, 1.5, 1.7, 2.3)),
     resized("chosen axes", (1, 1, 3, 4), (2.6, 1.3), axes=[3, 2]),
+    regions("regions", [[0.5, 0.25, 3.0, 2.5], [-1.5, -0.25, 1.0, 3.5]]),
+    regions("regions, rounded", [[0.3, 0.2, 2.9, 2.4], [1.7, -0.3, 1.1, 4.1]], output_height=3),
+    regions("regions, scaled", [[1.0, 0.0, 6.0, 5.0]], spatial_scale=0.5, **OLDER),
+    regions("regions of a pixel", [[1.25, 0.25, 1.5, 0.75]], **OLDER),
+    regions("regions of opset 10", [[0.5, 0.25, 2.5, 2.25]], opset=10),
     at_places("linear"),
     at_places("aligned", align_corners=1),
     at_places("border", (2, 1, 3, 2), padding_mode="border"),
@@ -222,7 +236,10 @@ def test_a_place_between_pixels_has_the_weights_that_its_grid_says() -> None:
 @pytest.mark.parametrize(
     ("case", "why"),
     [
-        (resized("filter", (1, 1, 4, 4), (1, 1, 0.5, 0.5), antialias=1), "'antialias' is 1"),
+        (
+            resized("filter", (1, 1, 4, 4), (1, 1, 0.5, 0.5), mode="nearest", antialias=1),
+            "'antialias' is 1",
+        ),
         (
             example(
                 "GridSample",
@@ -255,4 +272,28 @@ def test_other_uses_are_refused(case: Example, why: str) -> None:
     graph, _ = graph_of(case)
     (node,) = graph.order
     with pytest.raises(UnsupportedModel, match=why):
+        lookup(node).check(site_of(graph, node))
+
+
+def test_regions_that_are_computed_are_refused() -> None:
+    stored = {"b": np.zeros(4, np.int64)}
+    with pytest.raises(UnsupportedModel, match="computed from the inputs"):
+        graph_of(example("RoiAlign", "x r b", {"x": (1, 1, 4, 4), "r": (4, 4)}, "", stored))
+
+
+def test_regions_that_are_sampled_as_rounding_decides_are_refused() -> None:
+    """2.1 pixels at a scale of a bit less than 1/2.1."""
+    rois, scale = [[0.0, 0.1, 2.1, 2.2]], 0.47619047
+    with pytest.raises(UnsupportedModel, match="state 'sampling_ratio'"):
+        graph_of(regions("", rois, sampling_ratio=0, spatial_scale=scale, output_height=1))
+
+
+def test_a_place_that_rounding_may_move_beyond_the_edge_is_refused() -> None:
+    rois = [[-1.1, 0.0, -0.5, 2.0]]
+    graph, _ = graph_of(regions("at the edge", rois, output_width=3, **OLDER, spatial_scale=1.0))
+    (node,) = graph.order
+    lookup(node).check(site_of(graph, node))
+    graph, _ = graph_of(regions("at the edge", [[-1.3, 0.0, -0.3, 2.0]], output_width=5, **OLDER))
+    (node,) = graph.order
+    with pytest.raises(UnsupportedModel, match="so near to an edge"):
         lookup(node).check(site_of(graph, node))

@@ -165,6 +165,37 @@ CASES = (
     example("GlobalLpPool", "x", (1, 2, 3, 2), p=1, exact=False),
     example("ReduceProd", "x", (3, 2, 2), axes=[1], exact=False),
     example("ReduceProd", "x", (1, 2), "all", keepdims=0, exact=False),
+    *(
+        example(
+            "CumProd",
+            "x a",
+            (3, 2),
+            f"along {axis} {given}",
+            opset=26,
+            exact=False,
+            constants={"a": np.array(axis)},
+            **given,  # type: ignore[arg-type]
+        )
+        for axis, given in ((0, {}), (-1, {"exclusive": 1}), (0, {"reverse": 1, "exclusive": 1}))
+    ),
+    *(
+        example(
+            "RoiAlign",
+            "x r b",
+            (1, 2, 4, 5),
+            name,
+            opset=16,
+            exact=False,
+            output_height=2,
+            constants={"r": np.array(rois), "b": np.zeros(len(rois), np.int64)},
+            **given,
+        )
+        for name, rois, given in (
+            ("sampled", [[0.5, 0.25, 4.0, 2.5]], {"sampling_ratio": 2}),
+            ("largest", [[0.5, 0.3, 4.0, 2.4]], {"sampling_ratio": 2, "mode": "max"}),
+            ("each as often", [[0.25, 0.3, 4.1, 3.4], [1.25, 1.0, 2.0, 1.5]], {"output_width": 2}),
+        )
+    ),
     example("LRN", "x", (1, 5, 2, 2), size=3, alpha=0.25, bias=2.0, exact=False, rational=False),
     example(
         "Gemm", "a b c", {"a": (3, 2), "b": (2, 3), "c": (2,)}, transA=1, transB=1, exact=False

@@ -22,6 +22,8 @@ import onnx
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.einsum import einsum
+from onnx_import.passes.images.aligning import ATTRIBUTES as ALIGNING
+from onnx_import.passes.images.aligning import sampled_once
 from onnx_import.passes.images.circular import tensor_scatter
 from onnx_import.passes.images.resizing import ATTRIBUTES as RESIZING
 from onnx_import.passes.images.resizing import along_each_axis
@@ -30,7 +32,7 @@ from onnx_import.passes.images.sampling import nearest_by_grid
 from onnx_import.passes.overlapping import col2im, layers_of, lp_normalization
 from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.sorting import top_k
-from onnx_import.passes.statistics import batch_statistics, product_of_two
+from onnx_import.passes.statistics import batch_statistics, product_of_two, running_products
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
 from onnx_import.passes.windows import global_lp_pool, lp_pool
 from onnx_import.tensors import code_of
@@ -378,6 +380,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("BatchNormalization", batch_statistics, "epsilon is_test momentum spatial training_mode"),
         ("Cast", _cast, "round_mode saturate to"),
         ("Col2Im", col2im, "dilations pads strides"),
+        ("CumProd", running_products, "exclusive reverse"),
         ("DequantizeLinear", _dequantize_floats, _BLOCKS),
         ("Dropout", _dropout, "seed"),
         ("DynamicQuantizeLinear", _dynamic_quantize_linear, ""),
@@ -401,6 +404,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("RNN", rnn, _RECURRENT),
         ("ReduceLogSum", _reduce_log_sum, "axes keepdims noop_with_empty_axes"),
         ("ReduceProd", product_of_two, "axes keepdims noop_with_empty_axes"),
+        ("RoiAlign", sampled_once, ALIGNING),
         ("Scatter", _scatter_elements, "axis"),
         ("ScatterElements", _scatter_elements, "axis reduction"),
         ("ScatterND", _scatter_nd, "reduction"),
@@ -422,5 +426,6 @@ ALWAYS = frozenset(REWRITINGS) - {
     "Pow",
     "QuantizeLinear",
     "ReduceProd",
+    "RoiAlign",
     *COMPARISONS,
 }  # these stay for the most part

@@ -15,6 +15,7 @@ from onnx_import.graph import Array, Fold, Need, Node, TensorType, Use
 
 _COUNTED: Mapping[str, tuple[int, ...]] = {
     "GridSample": (1,),
+    "RoiAlign": (1,),
     "Interpolate": (1, 2),
     "OneHot": (0, 1),
     "Resize": (1, 2),

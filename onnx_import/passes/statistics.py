@@ -1,4 +1,4 @@
-"""BatchNormalization by the statistics of its batch, as in training, and products of two."""
+"""BatchNormalization by the statistics of its batch, as in training, and products of elements."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from onnx_import.graph import DType
 from onnx_import.passes.body import Body
 
 _TRAINING_SINCE = 14
+_LONGEST = 512  # running products along an axis
 
 
 def batch_statistics(body: Body) -> None:
@@ -68,3 +70,30 @@ def product_of_two(body: Body) -> None:
     places = [body.store(np.array(i, np.int64)) for i in (0, 1)]
     halves = [body.add("Gather", x, place, axis=long[0]) for place in places]
     body.reshape(body.add("Mul", *halves), *body.types[body.node.outputs[0]].shape)
+
+
+def running_products(body: Body) -> None:
+    """CumProd: each element times the product before it, from the first one on, or the last."""
+    x, types = body.node.inputs[0], body.types
+    rank, axis = len(body.shape(0)), int(body.constant(1, "axis").reshape(()))
+    if not -rank <= axis < rank:
+        raise body.unsupported(f"its axis (input 1) is {axis}, out of range for {rank} axes")
+    if types[x].dtype.is_float and types[x].dtype not in (DType.FLOAT32, DType.FLOAT64):
+        raise body.unsupported("in 16 bits some runtimes round once, others at every element")
+    axis %= rank
+    n = body.shape(0)[axis]
+    if not 0 < n <= _LONGEST:
+        raise body.unsupported(f"it multiplies {n} numbers in a row; supported are 1 to {_LONGEST}")
+    ends = [body.store(np.array([i], np.int64)) for i in (*range(n + 1), axis)]
+    parts = [body.add("Slice", x, ends[i], ends[i + 1], ends[-1]) for i in range(n)]
+    if body.number("reverse", 0):
+        parts.reverse()
+    running = parts[:1]
+    for part in parts[1:]:
+        running.append(body.add("Mul", running[-1], part))
+    if body.number("exclusive", 0):
+        shape = (*body.shape(0)[:axis], 1, *body.shape(0)[axis + 1 :])
+        running = [body.store(np.ones(shape, types[x].dtype.numpy)), *running[:-1]]
+    if body.number("reverse", 0):
+        running.reverse()
+    body.add("Concat", *running, axis=axis)

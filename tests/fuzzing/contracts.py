@@ -72,6 +72,7 @@ FREE = (
     "Resize",
     "Upsample",
     "GridSample",
+    "RoiAlign",
     "RNN",
     "GRU",
     "LSTM",

@@ -136,7 +136,8 @@ SINCE = {
     "LayerNormalization": 17,
     "RMSNormalization": 23, "Attention": 23, "RotaryEmbedding": 23, "GroupNormalization": 21,
     "CenterCropPad": 18, "Trilu": 14, "BitShift": 11,
-    "ReverseSequence": 10, "IsInf": 10, "GridSample": 20, "Narrow": 19,
+    "ReverseSequence": 10, "IsInf": 10, "GridSample": 20, "RoiAlign": 16, "Narrow": 19,
+    "CumProd": 26,
 }  # fmt: skip
 
 
@@ -458,6 +459,14 @@ def _running(b: Builder, op: str) -> None:
     b.add(op, [x, axis], s, exclusive=b.n(0, 1), reverse=b.n(0, 1))
 
 
+@_recipe("CumProd")
+def _running_products(b: Builder, op: str) -> None:
+    x = b.tensor(lambda t: 0 < max(t, default=0) <= 6, (b.n(1, 2), b.n(1, 4)))
+    s = b.pool[x]
+    axis = b.keep(np.array(b.n(-len(s), len(s) - 1)), np.int64)
+    b.add(op, [x, axis], s, exclusive=b.n(0, 1), reverse=b.n(0, 1))
+
+
 @_recipe("Shrink")
 def _shrink(b: Builder, op: str) -> None:
     x = b.tensor()
@@ -608,6 +617,17 @@ def _grid_sample(b: Builder, op: str) -> None:
           padding_mode=b.pick("zeros", "reflection"), align_corners=b.pick(0, 1))  # fmt: skip
 
 
+@_recipe("RoiAlign")
+def _roi_align(b: Builder, op: str) -> None:
+    x = b.tensor(lambda t: t == (1, 2, 3, 2), (1, 2, 3, 2))
+    ends = np.sort(b.rng.uniform(-0.5, 3.0, (2, 2)), axis=0)
+    steps = b.pick(4.0, 1e4)
+    rois = b.keep(np.round(ends.reshape(1, 4) * steps) / steps, None)
+    given = {"sampling_ratio": b.pick(1, 1, 2), "mode": b.pick("avg", "avg", "max")}
+    b.add(op, [x, rois, b.keep(np.zeros(1), np.int64)], (1, 2, 2, 1), output_height=2,
+          output_width=1, **given)  # fmt: skip
+
+
 @_recipe("Upsample")
 def _upsample(b: Builder, op: str) -> None:
     b.opset = 9
@@ -715,7 +735,7 @@ FORMATS = (BINARY16, BFLOAT16, BINARY32, BINARY64, small_format(3, 8), small_for
 DTYPES = (*("float32",) * 6, *("float16",) * 3, "float64", "bfloat16")
 LENGTHS = (*(3,) * 6, *(8,) * 6, *(16,) * 4, *(40,) * 3, 200, 600)
 FLOAT32_ONLY = ("Q", "Dyn", "Deq", "Conv", "MatMulI", "Celu", "MeanV", "Thre", "Fused", "Bias",
-                "Scaler", "Tree", "Grid")  # fmt: skip
+                "Scaler", "Tree", "Grid", "Roi")  # fmt: skip
 
 
 def random_graph(

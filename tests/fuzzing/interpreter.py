@@ -270,6 +270,18 @@ def _running(r: Reading) -> Array:
     return np.moveaxis(found[..., ::-1] if r.get("reverse", 0) else found, -1, axis + 1)
 
 
+def _running_products(r: Reading) -> Array:
+    axis = (r.ints(1, "axis") or [0])[0] % r.rank
+    x = np.moveaxis(r.x[0], axis + 1, 0)
+    x = x[::-1] if r.get("reverse", 0) else x
+    found = [np.zeros_like(x[0]) + r.number(1.0) if r.get("exclusive", 0) else x[0]]
+    for part in x[:-1] if r.get("exclusive", 0) else x[1:]:
+        first = len(found) == 1 and r.get("exclusive", 0)
+        found.append(part if first else r.a.multiply(found[-1], part))
+    made = np.stack(found[::-1] if r.get("reverse", 0) else found)
+    return np.moveaxis(made, 0, axis + 1)
+
+
 def _softmax(r: Reading) -> Array:
     axis = r.get("axis", -1 if r.opset >= 13 else 1) % r.rank
     if r.opset < 13:
@@ -490,7 +502,7 @@ SEMANTICS: dict[str, Meaning] = {
     "MatMul": matmul, "Gemm": gemm, "FusedGemm": fused_gemm(gemm), "BiasGelu": bias_gelu(_gelu),
     **{f"Reduce{n}": _reduced for n in (
         "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp")},
-    "CumSum": _running, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "CumSum": _running, "CumProd": _running_products, "Softmax": _softmax, "LogSoftmax": _softmax,
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
     "InstanceNormalization": _instance_normalization,

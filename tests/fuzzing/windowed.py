@@ -303,6 +303,65 @@ def _linear(r: Reading, mode: str, scales: list[Any], out: list[int], exact: lis
     return r.a.products(left, right, None, r.place(), False)
 
 
+def _roi_align(r: Reading) -> Array:
+    """Point by point, four pixels each; places and weights in the type of the regions."""
+    x, rois, which = r.x[0], r.stored[1], r.stored[2]
+    kind, lengths = rois.dtype.type, x.shape[3:]
+    number: Callable[[Any], Any] = Fraction if r.a.exact else kind
+    scale = number(float(np.float32(r.get("spatial_scale", 1.0))))
+    usual = "half_pixel" if r.opset >= 16 else "output_half_pixel"
+    whole = r.get("coordinate_transformation_mode", usual) != "half_pixel"
+    sizes = r.get("output_height", 1), r.get("output_width", 1)
+    one, half, ratio = number(1), number(0.5), r.get("sampling_ratio", 0)
+    if not ratio:
+        raise Unread("as often as regions are long")
+
+    def points(low: Any, high: Any, count: int, length: int) -> list[list[Any]]:
+        """For each element the pixels and weights of its samples along an axis."""
+        low, high = (number(float(v)) * scale - (0 * half if whole else half) for v in (low, high))
+        extent = max(high - low, one) if whole else high - low
+        size = extent / number(count)
+        made: list[list[Any]] = []
+        for p in range(count):
+            made.append([])
+            for k in range(ratio):
+                at = low + number(p) * size + number(k + 0.5) * size / number(ratio)
+                if not -1 <= at <= length:
+                    made[-1].append(((0, 0), (0 * one, 0 * one)))
+                    continue
+                at = min(max(at, 0 * one), number(length - 1))
+                i = floor(at)
+                r_ = at - number(i)
+                made[-1].append(((i, min(i + 1, length - 1)), (one - r_, r_)))
+        return made
+
+    regions = []
+    for roi, image in zip(rois, which, strict=True):
+        down, across = (points(roi[1 - k], roi[3 - k], sizes[k], lengths[k]) for k in (0, 1))
+        rows = []
+        for y in down:
+            for c in across:
+                taps = [(i, j, a * b) for (ii, aa), (jj, bb) in product(y, c)
+                        for (i, a), (j, b) in product(list(zip(ii, aa, strict=True)),
+                                                  list(zip(jj, bb, strict=True)))]  # fmt: skip
+                seen = np.stack([x[:, int(image), :, i, j] for i, j, _ in taps], axis=-1)
+                held = _numbers(r, np.array([w for _, _, w in taps], dtype=object))
+                rows.append((seen, np.broadcast_to(held, seen.shape)))
+        left, right = (np.stack([row[k] for row in rows], axis=2) for k in (0, 1))
+        if r.get("mode", "avg") == "max":
+            found = r.a.extreme(r.a.multiply(left, right), 1)
+        else:
+            parts = [left[..., 4 * k : 4 * k + 4] for k in range(ratio * ratio)]
+            weights = [right[..., 4 * k : 4 * k + 4] for k in range(ratio * ratio)]
+            sums = [r.a.products(w, p, None, r.place(), False)
+                    for p, w in zip(parts, weights, strict=True)]  # fmt: skip
+            found = r.a.total(np.stack(sums, axis=-1), r.place()) if len(sums) > 1 else sums[0]
+            if len(sums) > 1:
+                found = r.a.divide(found, r.number(float(len(sums))))
+        regions.append(found.reshape(*found.shape[:2], *sizes))
+    return np.stack(regions, axis=1)
+
+
 def _grid_sample(r: Reading) -> Array:
     """Axis by axis, the last innermost; coordinates and weights in float32 where it runs."""
     x, grid = r.x[0], r.stored[1]
@@ -382,5 +441,5 @@ WINDOWED: dict[str, Meaning] = {
     "Conv": conv, "ConvTranspose": _conv_transpose, "MaxPool": _pool, "AveragePool": _pool,
     "GlobalAveragePool": _global_pool, "GlobalMaxPool": _global_pool, "LpPool": _lp_pool,
     "GlobalLpPool": _global_lp_pool, "Resize": _resize, "Upsample": _resize,
-    "GridSample": _grid_sample,
+    "GridSample": _grid_sample, "RoiAlign": _roi_align,
 }  # fmt: skip

@@ -118,7 +118,7 @@ def parting(ours: Any, theirs: Any, dtype: str, strict_type: bool = True) -> str
 
 IN_SINGLE = (
     *("Erf", "Gelu", "HardSwish", "LayerNormalization", "RMSNormalization", "GroupNormalization"),
-    *("Resize", "Upsample", "Attention", "LRN", "GridSample"),
+    *("Resize", "Upsample", "Attention", "LRN", "GridSample", "RoiAlign"),
 )
 
 

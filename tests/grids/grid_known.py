@@ -81,6 +81,10 @@ def _one_pixel(case: Case) -> str:
     return "it does not round lengths before it compares them with 1" if half and stated else ""
 
 
+def _halves(case: Case) -> str:
+    return "it always takes off half a pixel" if case.opset < 16 else ""
+
+
 def _from_before(case: Case) -> str:
     back = min(case.parameters["steps"] or (1,)) < 0 and min(case.parameters["starts"]) < -1
     return "backwards from before the first element it finds nothing, as Python" if back else ""
@@ -110,6 +114,7 @@ REFERENCE: Mapping[str, Callable[[Case], str]] = {
     "Unsqueeze": lambda case: "it inserts axes in the order that is given",
     "Attention": _scores,
     "Resize": _one_pixel,
+    "RoiAlign": _halves,
     "BatchNormalization": _batch,
     "NegativeLogLikelihoodLoss": _mean_of_losses,
     "AveragePool": _window,

@@ -21,6 +21,13 @@ PRODUCTS: Mapping[str, Sequence[Grid]] = {
             BRAIN,
         ),
     ),
+    "CumProd": (
+        Grid(
+            [(run(2, 3, 4), const(np.int64(axis), "int64")) for axis in (0, 1, 2, -1, -3)],
+            {"exclusive": (None, 0, 1), "reverse": (None, 0, 1)},
+            BRAIN,
+        ),
+    ),
     "MatMul": (
         Grid(
             [

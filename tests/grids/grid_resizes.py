@@ -127,6 +127,12 @@ SAMPLED = {
     "align_corners": (None, 0, 1),
 }
 
+REGIONS = (
+    [[0.5, 0.25, 3.0, 2.5]],
+    [[0.3, 0.2, 2.9, 2.4], [1.7, -0.3, 1.1, 4.1]],
+    [[0.0, 0.0, 4.0, 3.0], [-1.6, -0.2, 2.3, 7.9]],
+)
+
 RESIZES: Mapping[str, Sequence[Grid]] = {
     "GridSample": (
         Grid(
@@ -138,6 +144,22 @@ RESIZES: Mapping[str, Sequence[Grid]] = {
         Grid([(run(1, 2, 2, 3, 4), const(g)) for g in DEEP], SAMPLED, ("float32", "float64")),
     ),
     "Resize": RESIZED,
+    "RoiAlign": tuple(
+        Grid(
+            [(run(2, 2, 3, 4), const(r), const([1] * len(r), "int64")) for r in REGIONS]
+            + [(kept(2, 1, 5, 3), const(REGIONS[0]), const([0], "int64"))],
+            {
+                "mode": (None, "avg", "max"),
+                "output_height": (None, 2, 3),
+                "output_width": (None, 1, 4),
+                "sampling_ratio": ratios,
+                "spatial_scale": (None, 0.5, 0.37),
+                "coordinate_transformation_mode": (None, "half_pixel", "output_half_pixel"),
+            },
+            ("float32", "float32", "float64"),
+        )
+        for ratios in ((1,), (None, 0, 2, 3))
+    ),
     "Upsample": tuple(
         Grid(
             [(f(*s),) for s in shapes for f in (run, run, kept)],

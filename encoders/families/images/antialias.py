@@ -14,18 +14,27 @@ from fractions import Fraction
 
 import numpy as np
 
-from encoders.families.images.axis import UNIT, Axis, Float32s, Taps
+from encoders.families.images.axis import (
+    UNIT,
+    Axis,
+    Float32s,
+    Taps,
+    cost_of_keys,
+    exactly_cubed,
+    power_of_two,
+    steepness_of_keys,
+)
 from encoders.families.images.resizing import is_cubic, keys_parameter
 from encoders.operator import Site
 
-_COORDINATE = 12.0  # roundings of a place and of a pixel's distance from it, at most
+_DISTANCE = 4.0  # roundings of a pixel's distance from a place, at most
 _ARGUMENT = 20.0  # of how wide the kernel is, and of the distance times c, whose size is 2 at most
 _UP = 1.0 + 2.0**-40
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """f with its reach `half`, how steep it is, and units that computing it costs at most."""
+    """f with its reach `half`, how steep it is, and what computing it costs at most."""
 
     cubic: bool
     a: Fraction
@@ -56,11 +65,10 @@ class Kernel:
 def kernel_of(site: Site) -> Kernel:
     """The node's."""
     if not is_cubic(site):
-        return Kernel(False, Fraction(0), 1, 1.0, 2.0)
+        return Kernel(False, Fraction(0), 1, 1.0, 2.0 * UNIT)
     a = keys_parameter(site)
-    sizes = [abs(float(a + k)) for k in (0, 2, 3)]
-    steep = 3.0 * sizes[1] + 2.0 * sizes[2] + sizes[0]
-    return Kernel(True, a, 2, steep, 16.0 * (48.0 * sizes[0] + sizes[1] + sizes[2] + 1.0))
+    cost = max(cost_of_keys(float(a), outer) for outer in (False, True))
+    return Kernel(True, a, 2, steepness_of_keys(float(a)), cost)
 
 
 def antialiased(
@@ -70,18 +78,20 @@ def antialiased(
     at: Float32s,
     places: Sequence[Fraction],
     scales: tuple[np.float32, Fraction],
+    off: float,
 ) -> Axis:
-    """Along an axis of n pixels at the coordinates `at`, those of onnxruntime, and `places`.
+    """Along an axis of n pixels at the coordinates `at`, those of onnxruntime, and `places`, from
+    which those of others are at most `off`.
 
     Raises UnsupportedModel where nothing of the axis is seen, or nearly nothing.
     """
     kernel, inside = kernel_of(site), bool(site.integer("exclude_outside", 0))
-    exact, loosest = [], np.zeros((len(places), n))
+    exact, free = [], np.zeros((len(places), n))
     for o, place in enumerate(places):
-        taps, reach = _exact(site, kernel, place, n, min(scales[1], Fraction(1)), inside)
+        taps, reach = _exact(site, kernel, place, n, min(scales[1], Fraction(1)), (inside, off))
         exact.append(taps)
-        for i, off in reach:
-            loosest[o, i] += off
+        for i, error in reach:
+            free[o, i] += error
     rows = [_computed(kernel, x, n, scales[0], inside) for x in at]
     count = max(*(len(taps) for taps in exact), *(len(row) for _, row in rows), 1)
     index = np.zeros((count, len(rows)), np.intp)
@@ -90,43 +100,56 @@ def antialiased(
         index[:, o] = np.clip(first + np.arange(count), 0, n - 1)
         weights[: len(row), o] = row
     padded = tuple(taps + ((taps[-1][0], Fraction(0)),) * (count - len(taps)) for taps in exact)
-    return Axis(axis, n, padded, index, weights, loosest=loosest * _UP)
+    return Axis(axis, n, padded, index, weights, free * _UP)
 
 
 def _exact(
-    site: Site, kernel: Kernel, place: Fraction, n: int, c: Fraction, inside: bool
+    site: Site, kernel: Kernel, place: Fraction, n: int, c: Fraction, how: tuple[bool, float]
 ) -> tuple[Taps, list[tuple[int, float]]]:
     """Pixels with their weights; and pixels with how far weights may be off that are computed in
-    float32 in whatever way.
+    float32 in whatever way, from a place that may be off as `how` says beside what is left out.
 
     With w the weights before the division and S their sum, each is within d of f's, and the sum of
-    m of them within D = m·d + m·u·(Σ|w| + m·d) of S. Where D ≤ |S|/2 the quotient, of two more
+    m of them within D = Σd + m·u·Σ(|w| + d) of S. Where D ≤ |S|/2 the quotient, of two more
     roundings and added to others beyond the edge, is within
     2·d/|S| + 2·|w|·D/S² + 2·(m + 3)·u·(|w| + d)/|S| of w/S.
     """
-    half = kernel.half / c
+    (inside, moved), half = how, kernel.half / c
     first, last = math.floor(place - half) + 1, math.ceil(place + half) - 1
     if last < 0 or first >= n:
         raise site.unsupported("an output sees no pixel, where runtimes differ")
     # one pixel more on either side, which a rounded coordinate may reach
     seen = [i for i in range(first - 1, last + 2) if not inside or 0 <= i < n]
-    raw = [(min(max(i, 0), n - 1), kernel.exact((i - place) * c)) for i in seen]
-    total, m = sum((w for _, w in raw), Fraction(0)), len(raw)
-    far = abs(float(place)) + n + 2.0
-    d = kernel.steep * (float(c) * _COORDINATE * far + _ARGUMENT) * UNIT + kernel.cost * UNIT
-    size, sizes = abs(float(total)), sum(abs(float(w)) for _, w in raw)
-    off = m * d + m * UNIT * (sizes + m * d)
+    at = [(i - place) * c for i in seen]
+    raw = [kernel.exact(t) for t in at]
+    total, m = sum(raw, Fraction(0)), len(raw)
+    errors = [_error(kernel, t, place, n, c, moved) for t in at]
+    size, sizes = abs(float(total)), sum(abs(float(w)) for w in raw)
+    off = sum(errors) + m * UNIT * (sizes + sum(errors))
     if not off <= size / 2.0:
         raise site.unsupported("the weights of what an output sees nearly cancel")
     merged: dict[int, Fraction] = {}
-    for i, w in raw:
-        merged[i] = merged.get(i, Fraction(0)) + w / total
     reach = []
-    for i, w in raw:
-        large = abs(float(w))
+    for i, w, d in zip(seen, raw, errors, strict=True):
+        pixel, large = min(max(i, 0), n - 1), abs(float(w))
+        merged[pixel] = merged.get(pixel, Fraction(0)) + w / total
         rounded = 2.0 * (m + 3) * UNIT * (large + d) / size
-        reach.append((i, 2.0 * d / size + 2.0 * large * off / size**2 + rounded))
+        reach.append((pixel, 2.0 * d / size + 2.0 * large * off / size**2 + rounded))
     return tuple(sorted(merged.items())), reach
+
+
+def _error(
+    kernel: Kernel, t: Fraction, place: Fraction, n: int, c: Fraction, moved: float
+) -> float:
+    """How far f at a pixel's distance t may be off; 0 where all steps are exact, and where the
+    pixel is so far beyond the kernel's reach that it stays there."""
+    if not moved and power_of_two(c) and exactly_cubed(kernel.a, t):
+        return 0.0
+    far = abs(float(place)) + n + 2.0
+    off = (float(c) * (moved + _DISTANCE * UNIT * far) + _ARGUMENT * UNIT) * _UP
+    if abs(t) > kernel.half + off:
+        return 0.0
+    return kernel.steep * off + kernel.cost
 
 
 def _computed(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import TypeVar
 
@@ -21,7 +21,16 @@ from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.values import E
 from encoders.families.gathering import Index, gathered_part
 from encoders.families.images.antialias import antialiased
-from encoders.families.images.axis import STEPS, UNIT, Axis, Taps, Weights
+from encoders.families.images.axis import (
+    UNIT,
+    Axis,
+    Taps,
+    Weights,
+    coordinate_error,
+    cost_of_keys,
+    exactly_cubed,
+    steepness_of_keys,
+)
 from encoders.families.images.resizing import (
     Float32s,
     coordinates,
@@ -65,19 +74,26 @@ def axes_of(site: Site) -> tuple[Axis, ...]:
             )
         else:
             at, places = np.arange(n, dtype=np.float32), [Fraction(o) for o in range(n)]
+        off = coordinate_error(mode, exact[a], n, out) if a in resized else 0.0
         if wide:
-            made.append(antialiased(site, a, n, at, places, (scales[a], exact[a])))
+            made.append(antialiased(site, a, n, at, places, (scales[a], exact[a]), off))
+        elif cubic:
+            made.append(_cubic(site, a, n, at, places, off))
         else:
-            made.append(_cubic(site, a, n, at, places) if cubic else _axis(a, n, at, places))
+            made.append(_axis(a, n, at, places, off))
     return tuple(made)
 
 
-def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
+def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction], off: float) -> Axis:
     exact: list[Taps] = []
-    for place in places:
+    free = np.zeros((len(places), n))
+    for o, place in enumerate(places):
         kept = min(max(place, Fraction(0)), Fraction(n - 1))
         i, r = math.floor(kept), kept - math.floor(kept)
         exact.append(((i, 1 - r), (min(i + 1, n - 1), r)))
+        # a coordinate this near to an element may end up on its other side
+        least, most = i - (r <= off), i + 1 + (1 - r <= off)
+        free[o, max(least, 0) : most + 1] = (off + 2.0 * UNIT) * bool(off)
     kept32 = np.clip(at, np.float32(0), np.float32(n - 1))
     first = np.minimum(kept32.astype(np.intp), n - 1)
     second = np.minimum(first + 1, n - 1)
@@ -85,10 +101,12 @@ def _axis(axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
     far = np.abs(kept32 - first.astype(np.float32))
     half = np.float32(0.5)
     weights = np.where(first == second, half, np.stack([near, far]))
-    return Axis(axis, n, tuple(exact), np.stack([first, second]), weights)
+    return Axis(axis, n, tuple(exact), np.stack([first, second]), weights, free)
 
 
-def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fraction]) -> Axis:
+def _cubic(
+    site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fraction], off: float
+) -> Axis:
     """Keys' kernel (1981), whose free parameter is the node's; what lies outside is the element at
     the edge."""
     a = keys_parameter(site)
@@ -101,19 +119,33 @@ def _cubic(site: Site, axis: int, n: int, at: Float32s, places: Sequence[Fractio
     first = np.floor(at)
     steps = first.astype(np.intp)[None] + np.arange(-1, 3)[:, None]
     computed: Weights = np.stack(keys(at - first, single, np.ones((), np.float32)))
-    size = abs(float(a))
-    sizes = 48.0 * size + abs(float(a) + 2.0) + abs(float(a) + 3.0) + 1.0
-    steepness = 4.0 * (3.0 * abs(float(a) + 2.0) + 2.0 * abs(float(a) + 3.0) + size)
-    loose = 4.0 * 16.0 * UNIT * sizes
+    most = 1.0
     if site.integer("exclude_outside", 0):
         exact, most = _inside(site, [math.floor(p) for p in places], exact, n)
         computed = _inside_computed(computed, (steps < 0) | (steps >= n))
-        steepness, loose = most * steepness, most * loose
-        if not steepness * STEPS * UNIT * (n + 1) + loose < 2.0**-4:
+        if not most * (steepness_of_keys(float(a)) * off + cost_of_keys(float(a), True)) < 2.0**-4:
             raise site.unsupported("without what lies outside its weights are too far from exact")
-    return Axis(
-        axis, n, tuple(exact), np.clip(steps, 0, n - 1), computed, steepness=steepness, loose=loose
-    )
+    free = np.zeros((len(places), n))
+    for o, place in enumerate(places):
+        for i, error in _cubic_errors(a, place, off, most > 1.0):
+            free[o, min(max(i, 0), n - 1)] += most * error
+    free *= 1.0 + 2.0**-40
+    return Axis(axis, n, tuple(exact), np.clip(steps, 0, n - 1), computed, free)
+
+
+def _cubic_errors(
+    a: Fraction, place: Fraction, off: float, divided: bool
+) -> Iterator[tuple[int, float]]:
+    """Elements around a place, and how far their weights may be off where it may be `off`, which
+    then may lie on the other side of an element; they may be `divided` by their sum."""
+    i, r = math.floor(place), float(place - math.floor(place))
+    if not off and not divided and exactly_cubed(a, place - i):
+        return
+    below, above = r <= off * 1.01, 1.0 - r <= off * 1.01
+    moved = steepness_of_keys(float(a)) * off
+    for k in range(-1 - below, 3 + above):
+        outer = k not in (0, 1) or below or above
+        yield i + k, moved + cost_of_keys(float(a), outer)
 
 
 def _inside(

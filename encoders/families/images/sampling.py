@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.families.gathering import Index, picked
-from encoders.families.images.interpolation import Weights, keys
+from encoders.families.images.axis import Weights
+from encoders.families.images.interpolation import keys
 from encoders.numbers.enclosure import FloatArray, add_up, multiply_up
 from encoders.operator import Site, remembered
 from onnx_import.graph import DType
