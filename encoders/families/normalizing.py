@@ -40,7 +40,7 @@ from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import FloatFormat
-from encoders.numbers.leaning import least_norms
+from encoders.numbers.leaning import least_norms, row_forms
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -57,6 +57,7 @@ from encoders.relaxations.normal_rows import (
 )
 from encoders.relaxations.row_maps import row_charge, row_differences, row_values
 from encoders.relaxations.rows import Rows, columns
+from encoders.relaxations.tangent_rows import tangents
 from encoders.rounding.rounding_bounds import (
     conversion_error,
     finish,
@@ -234,6 +235,7 @@ def normalizing_operator(
         slopes = jacobian(found, layout.centred)
         inner = row_values(rows, rows, x=x, range_=found.z, at_middle=at_middle, jacobian=slopes)
         (_, apart), (_, spread) = midpoint_radius(x), midpoint_radius(found.z)
+        around = midpoint_radius(found.deviation)
         inner = normalized_values(
             rows,
             x,
@@ -242,6 +244,7 @@ def normalizing_operator(
             centred=layout.centred,
             mapped=inner,
             charge=np.minimum(row_charge(slopes, apart), spread),
+            around=tangents(x, *around, sigma=found.sigma, epsilon=epsilon(site), centred=layout.centred, forms=row_forms(ranges[0])),
         )
         return scaled_values(inner, *parameters(site))
 

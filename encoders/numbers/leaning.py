@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, norms_up
+from encoders.numbers.row_forms import RowForms
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,13 @@ class Leaning(Interval):
     of at least `least` (rows,): they lie on one side of a plane, and so does what lies between two
     of them, or between one and the middles of the ranges.
 
-    `index` (rows, n) are the flat positions of each row.
+    `index` (rows, n) are the flat positions of each row. `forms` enclose the rows, less their mean
+    where a step takes that away.
     """
 
     index: npt.NDArray[np.intp]
     least: FloatArray
+    forms: RowForms | None = None
 
     def inflate(self, radius: FloatArray) -> Interval:
         """All points within `radius`, whose rows' norms are less by no more than that of it."""
@@ -41,12 +44,18 @@ class Lean:
     direction: FloatArray
     least: FloatArray
     norm: FloatArray
+    forms: RowForms | None = None
 
     def of(self, x: Interval) -> Leaning:
         """The ranges, with what is known besides."""
-        return Leaning(x.lo, x.hi, self.index, self.norm)
+        return Leaning(x.lo, x.hi, self.index, self.norm, self.forms)
 
 
 def least_norms(x: Interval) -> FloatArray | None:
     """(rows, 1), where anything is known."""
     return x.least[:, None] if isinstance(x, Leaning) else None
+
+
+def row_forms(x: Interval) -> RowForms | None:
+    """Of rows that are normalised, where anything is known."""
+    return x.forms if isinstance(x, Leaning) else None

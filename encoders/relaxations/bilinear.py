@@ -76,6 +76,20 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | Non
     return ValueMap(mapped.range, mapped.backward)
 
 
+def exact_part(
+    b: Bilinear, ranges: Sequence[Interval], at: tuple[FloatArray, FloatArray]
+) -> Callable[[FloatArray], Contribution]:
+    """Pulls back m_y·x + m_x·y − m_x·m_y, with these m: all of x·y but (x − m_x)·(y − m_y)."""
+    mx, my = at
+    size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
+    slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
+    slack = add_up(slack, 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
+    affine = AffineMap(
+        (b.on_x(my), b.on_y(mx)), -b.product(mx, my), slack, apply(HELD_NUMBER, U=slack)
+    )
+    return affine_values(affine, ranges, range_of_cases(b.shape, ())).backward
+
+
 def bilinear_differences(
     b: Bilinear, ranges: Sequence[Interval], errors: Sequence[Radius]
 ) -> DifferenceMap:

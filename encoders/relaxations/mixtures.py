@@ -20,19 +20,25 @@ from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.ranges.rows import MIXTURE_RANGE
 from encoders.lemmas.rows import MIXTURE_MOVES, SHIFTED_MIXTURE, WEIGHTED_MEAN
 from encoders.numbers.enclosure import (
+    BoolArray,
     FloatArray,
     Interval,
     add_down,
     add_up,
     dot_up,
+    gamma,
     inner_up,
     midpoint_radius,
+    multiply_up,
+    sum_up,
 )
+from encoders.numbers.row_forms import RowForms
 from encoders.relaxations.bilinear import (
     Bilinear,
     bilinear_differences,
     bilinear_parts,
     bilinear_values,
+    exact_part,
     is_bounded,
 )
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
@@ -48,6 +54,29 @@ class Mixing(Interval):
     off: Radius
     scores: Radius
     plain: Range
+    near: Near | None = None
+
+
+@dataclass(frozen=True)
+class Near:
+    """Weights p̃ that are not negative, of the shape of the probabilities p: Σ|p − p̃| of each row is
+    at most `apart`, (…, 1). `forms` enclose the rows of what is mixed, as they stand in its
+    tensor."""
+
+    weights: FloatArray
+    apart: FloatArray
+    forms: RowForms | None
+
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What the weights of each row (…, 1) that a step mixes with, probabilities, are off by: their
+    sum from 1, and the scores that they were made of; and weights near them."""
+
+    off: Radius
+    scores: Radius
+    near: Near | None
 
 
 def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
@@ -58,7 +87,7 @@ def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
         return replace(planes, range=held)
     mapped = replace(planes, range=both_ranges(planes.range, held), carry=None)
     centre, spread = midpoint_radius(mapped.range)
-    (_, of_p), (_, of_v) = midpoint_radius(p), midpoint_radius(v)
+    (_, of_p), (m, of_v) = midpoint_radius(p), midpoint_radius(v)
     flat = ~(b.on_x(of_v).magnitude_up(of_p) < spread)
 
     def backward(c: FloatArray) -> Contribution:
@@ -66,7 +95,70 @@ def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
         hulls = add_up(inner_up(rest, centre), dot_up(rest, spread))
         return Contribution(pulled.coefficients, add_up(pulled.constant, hulls))
 
-    return ValueMap(mapped.range, backward)
+    near = p.near
+    if near is None or not _same_batch(b, p, v):
+        return ValueMap(mapped.range, backward)
+    around = exact_part(b, (p.plain, v), (near.weights, m))
+    each = np.maximum(add_up(p.hi, -near.weights), add_up(near.weights, -p.lo))
+
+    def joint(c: FloatArray) -> Contribution:
+        plain, linear = backward(c), around(c)
+        left = _left(near, c, of_v, np.maximum(each, 0.0))
+        better = add_up(linear.constant, left)
+        lower = better + _aside(linear, p, v) < plain.constant + _aside(plain, p, v)
+        return Contribution(
+            tuple(
+                _chosen(lower, one, two)
+                for one, two in zip(linear.coefficients, plain.coefficients, strict=True)
+            ),
+            np.where(lower, better, plain.constant),
+        )
+
+    return ValueMap(mapped.range, joint)
+
+
+def _left(near: Near, c: FloatArray, of_v: FloatArray, each: FloatArray) -> FloatArray:
+    """Upper bounds (k,) on c·(p − p̃)(v − m): of each row of p and each of v, how much what c takes
+    of the latter is off, times how much the weight is; and of each row of p by its largest."""
+    reach = np.matmul(np.abs(c), np.swapaxes(of_v, -1, -2))
+    reach = reach * (1.0 + gamma(2 * c.shape[-1] + 4)) + 2.0**-900
+    if near.forms is not None:
+        batch, rows, columns = c.shape[1:-2], c.shape[-2], c.shape[-1]
+        count = of_v.shape[-2]
+        moves = near.forms.moves.reshape(*batch, count, columns, -1)
+        pulled = np.einsum("k...rd,...jdm->k...rjm", c, moves)
+        moved = sum_up(np.abs(pulled), axis=-1)
+        lost = sum_up(np.abs(moves), axis=-1) * gamma(columns + 4) + 2.0**-900
+        rest = add_up(near.forms.rest.reshape(*batch, count, columns), lost)
+        beside = np.matmul(np.abs(c), np.swapaxes(rest, -1, -2))
+        beside = beside * (1.0 + gamma(2 * columns + 4)) + 2.0**-900
+        reach = np.minimum(reach, add_up(moved, beside))
+    weighed = sum_up(multiply_up(reach, each), axis=-1)
+    whole = multiply_up(np.max(reach, axis=-1), near.apart[..., 0])
+    left = np.minimum(weighed, whole)
+    return sum_up(left, axis=tuple(range(1, left.ndim)))
+
+
+def _same_batch(b: Bilinear, p: Interval, v: Interval) -> bool:
+    return p.lo.ndim == v.lo.ndim == len(b.shape) and p.lo.shape[:-2] == v.lo.shape[:-2]
+
+
+def _aside(pulled: Contribution, p: Interval, v: Interval) -> FloatArray:
+    """About what functionals that were pulled back are in the middle of the ranges, and how much
+    they vary there."""
+    total = np.zeros(len(pulled.constant))
+    for c, x in zip(pulled.coefficients, (p, v), strict=True):
+        if c is not None:
+            mid, radius = midpoint_radius(x)
+            rows = c.reshape(len(c), -1)
+            total += rows @ mid.reshape(-1) + 0.5 * np.abs(rows) @ radius.reshape(-1)
+    return total
+
+
+def _chosen(first: BoolArray, a: FloatArray | None, b: FloatArray | None) -> FloatArray | None:
+    if a is None or b is None:
+        return a if b is None else b
+    return np.where(first.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
 
 def mixed_differences(

@@ -27,6 +27,7 @@ from encoders.numbers.enclosure import (
     sum_up,
 )
 from encoders.relaxations.rows import Rows
+from encoders.relaxations.tangent_rows import Tangents, tangent
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.rounding.norms import norm_moved
 
@@ -48,6 +49,7 @@ def normalized_values(
     centred: bool,
     mapped: ValueMap,
     charge: FloatArray,
+    around: Tangents | None,
 ) -> ValueMap:
     """Normalised rows of x (rows, n), of which `mapped` is what a Jacobian says; that costs about
     |c|·`charge`. Deviations are at most `deviation` (rows, n)."""
@@ -79,12 +81,26 @@ def normalized_values(
                 ball,
             ]
         )
+        if around is not None:
+            near = tangent(around, v, centred=centred)
+            costs = np.concatenate([costs, near.excess[None]])
         best = np.argmin(np.where(np.isfinite(costs), costs, np.finfo(np.float64).max), axis=0)
         pulled = mapped.backward(rows.merge(_where(best == 0, v)))
         # what w less its mean is rounded by is at most UNIT of it
         rounded = multiply_up(ball, 2.0 * UNIT)
         left = np.where(best == 0, rounded, np.where(best == 1, scaled, ball))
-        through = _first(pulled, c) + rows.merge(_where(best == 1, v * slope[:, None]))
+        straight = _where(best == 1, v * slope[:, None])
+        if around is not None:
+            # constants of either sign
+            left = np.where(best == 3, near.constant + rounded, left)
+            both = v * near.across[:, :, None] + around.along * near.down[:, :, None]
+            straight = straight + _where(best == 3, both)
+            assert np.all(np.isfinite(straight))
+            sizes = sum_up(np.abs(left), axis=1)
+            through = _first(pulled, c) + rows.merge(straight)
+            total = np.sum(left, axis=1) + gamma(left.shape[1] + 4) * sizes
+            return Contribution((through,), add_up(pulled.constant, total))
+        through = _first(pulled, c) + rows.merge(straight)
         return Contribution((through,), add_up(pulled.constant, sum_up(left, axis=1)))
 
     return ValueMap(mapped.range, backward)

@@ -33,7 +33,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.leaning import Lean
 from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
-from encoders.relaxations.mixtures import Mixing
+from encoders.relaxations.mixtures import Mix, Mixing
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
@@ -70,7 +70,7 @@ class Maps:
     together: dict[str, Radius] = field(default_factory=dict)
     ellipsoids: dict[str, Ellipsoid] = field(default_factory=dict)
     leans: dict[str, Lean] = field(default_factory=dict)
-    mixes: dict[str, tuple[Radius, Radius]] = field(default_factory=dict)
+    mixes: dict[str, Mix] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -83,9 +83,8 @@ class Maps:
         if step.name in self.leans:
             ranges[0] = self.leans[step.name].of(ranges[0])
         if step.name in self.mixes:
-            off, scores = self.mixes[step.name]
-            held = self.values[step.reads[0]]
-            ranges[0] = Mixing(held.lo, held.hi, off, scores, held)
+            mix, held = self.mixes[step.name], self.values[step.reads[0]]
+            ranges[0] = Mixing(held.lo, held.hi, mix.off, mix.scores, held, mix.near)
         return ranges
 
     def err_by(self, tensor: str, radius: Radius) -> None:
@@ -111,7 +110,8 @@ class Pulled:
 
     `moved` bounds those of differences alone, in magnitude, where there are any. `roundings` is the
     part of these `costs` that the nodes' own roundings are; the rest is lost in relaxations.
-    `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs.
+    `on_inputs` holds the coefficients (k, *shape) that reached the network's inputs: of functionals
+    of values alone, they and `beside` (k,) are an upper bound on all of the inputs' ranges.
     """
 
     upper: FloatArray
@@ -119,6 +119,7 @@ class Pulled:
     roundings: Mapping[str, FloatArray] = field(default_factory=dict)
     moved: Radius | None = None
     on_inputs: Mapping[str, FloatArray] = field(default_factory=dict)
+    beside: FloatArray | None = None
 
     def joined(self, other: Pulled) -> Pulled:
         """These functionals and others; a node that only some reach costs the others nothing."""
@@ -322,9 +323,13 @@ class _Substitution:
     def finished(self) -> Pulled:
         """The bounds, of what has reached the inputs or has been left on the way."""
         total, writers, kept = self.total, self.maps.program.writers, self.maps.kept
-        for tensor, c in self.values.coefficients.items():
+        beside = total
+        for tensor, c in sorted(
+            self.values.coefficients.items(), key=lambda held: held[0] not in writers
+        ):
             mid, radius = midpoint_radius(self.maps.values[tensor])
             total = add_up(total, add_up(inner_up(c, mid, kept), dot_up(c, radius, kept)))
+            beside = total if tensor in writers else beside
         for tensor, d in self.differences.coefficients.items():
             place = writers[tensor].name if tensor in writers else tensor
             self._spend(place, [self.maps.radii[tensor].weighed(d, kept)])
@@ -333,7 +338,7 @@ class _Substitution:
             total = add_up(total, moved.bound)
         upper = np.where(np.isnan(total), np.inf, total)
         inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
-        return Pulled(upper, self.costs, self.roundings, moved, inputs)
+        return Pulled(upper, self.costs, self.roundings, moved, inputs, beside)
 
 
 def one_box_alone(step: Step) -> UnsupportedModel:

@@ -286,9 +286,7 @@ class _Pass:
             self.pushes[output] = self.pushes.get(step.reads[0], {})
         if self.backward and step.operator.normalizes is not None:
             self._in_time(self._lean, step, final)
-        weights = mixing(maps, step)
-        if weights is not None:
-            maps.mixes[step.name] = weights
+        self._in_time(self._mix, step, final)
         bound_values(maps, step)
         if self.known is not None and output in self.known.values:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
@@ -315,6 +313,14 @@ class _Pass:
         found = lean(self.maps, step, self.tick, None if final else self.allowance.deepest, most)
         if found is not None:
             self.maps.leans[step.name] = found
+
+    def _mix(self, step: Step, final: bool) -> None:
+        """What it mixes, and with which weights."""
+        most = int(_MOST_LEANING // self.effort.times(2).whole) if self.backward else 0
+        deepest = None if final else self.allowance.deepest
+        found = mixing(self.maps, step, self.tick, deepest, most)
+        if found is not None:
+            self.maps.mixes[step.name] = found
 
     def _take_ellipsoid(self, step: Step) -> None:
         """How large the errors of what a node reads can be at once, where it bends there."""

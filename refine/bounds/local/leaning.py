@@ -14,15 +14,24 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from encoders.numbers.enclosure import UNIT, FloatArray, midpoint_radius
+from encoders.numbers.enclosure import (
+    UNIT,
+    FloatArray,
+    add_up,
+    gamma,
+    midpoint_radius,
+    sum_up,
+)
 from encoders.numbers.leaning import Lean
+from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
-from refine.bounds.backward import Maps, pull_back, unit_functionals
+from refine.bounds.backward import Maps, pull_back
+from refine.bounds.local.forms import row_forms
 from refine.bounds.optimising import chunks
 
 _STEPS = 300
 _TINY = 2.0**-1070  # more than float64 loses in a product
-_ENOUGH = 0.5  # of the norm that rows have in the middle
+_ENOUGH = 0.1  # of the norm that rows have in the middle
 
 
 def lean(
@@ -43,7 +52,8 @@ def lean(
     size = np.linalg.norm(c, axis=1)
     if np.all(reach <= _ENOUGH * size):
         return None
-    w = _nearest(c, _slopes(maps, tensor, index, tick, most, centred=centred))
+    forms = row_forms(maps, tensor, index, tick, most, centred=centred)
+    w = _nearest(c, forms.moves)
     w = w - w.mean(axis=1, keepdims=True) if centred else w
     # any direction will do: one of about 1, whose squares float64 holds
     w = w * np.ldexp(1.0, -np.frexp(np.max(np.abs(w), axis=1, keepdims=True))[1])
@@ -64,40 +74,12 @@ def lean(
     along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found) - _TINY
     norm = along / (np.linalg.norm(w, axis=1) * (1.0 + slack)) * (1.0 - slack)
     norm = np.where(np.isfinite(norm) & np.isfinite(found), np.maximum(norm, 0.0), 0.0)
-    return Lean(index, w, found, norm) if np.any(norm > 0.0) else None
+    return Lean(index, w, found, norm, forms)
 
 
 def total_up(w: FloatArray, slack: float) -> FloatArray:
     """Upper bounds on |Σw| of rows, of whose sums float64 loses at most `slack` times Σ|w|."""
     return np.asarray(np.abs(np.sum(w, axis=1)) + slack * np.sum(np.abs(w), axis=1))
-
-
-def _slopes(
-    maps: Maps,
-    tensor: str,
-    index: npt.NDArray[np.intp],
-    tick: Callable[[], None],
-    most: int | None,
-    *,
-    centred: bool,
-) -> FloatArray:
-    """(rows, n, inputs): about how the numbers of each row, less their mean, move as each input
-    goes from the middle of its range to the upper end."""
-    shape = maps.values[tensor].lo.shape
-    widths = {t: midpoint_radius(x)[1].reshape(-1) for t, x in maps.values.items()}
-    found = np.zeros((index.size, sum(widths[t].size for t in maps.graph.inputs)))
-    for chunk in chunks(maps.graph, np.arange(index.size), copies=1):
-        c = unit_functionals(shape, index.reshape(-1)[chunk])
-        on = pull_back(maps, {tensor: c}, {}, tick, most=most).on_inputs
-        parts = [
-            on[t].reshape(len(chunk), -1) * widths[t]
-            if t in on
-            else np.zeros((len(chunk), widths[t].size))
-            for t in maps.graph.inputs
-        ]
-        found[chunk] = np.concatenate(parts, axis=1)
-    moves = found.reshape(*index.shape, -1)
-    return moves - moves.mean(axis=1, keepdims=True) if centred else moves
 
 
 def _nearest(c: FloatArray, moves: FloatArray) -> FloatArray:

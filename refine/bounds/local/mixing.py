@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import FloatArray, point
+from encoders.numbers.enclosure import FloatArray, Interval, midpoint_radius, point
 from encoders.numbers.moving import sources
+from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
+from encoders.relaxations.mixtures import Mix, Near
 from refine.bounds.backward import Maps
+from refine.bounds.local.forms import row_forms
 
 _MOST = 2**52  # positions that float64 numbers tell apart
+_MOST_PRODUCTS = 2**21  # of a functional of mixtures with how these move
 
 
-def mixing(maps: Maps, step: Step) -> tuple[Radius, Radius] | None:
-    """What the weights of each row (…, 1) that a step mixes with are off by, where they are
-    probabilities: their sum from 1, and the scores that they were made of."""
+def mixing(
+    maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
+) -> Mix | None:
+    """Of the weights that a step mixes with, where they are probabilities. What it mixes is
+    enclosed by forms where that needs no more than so many functionals."""
     if maps.kept or not step.operator.mixes(step.site):
         return None
     way, made = _way(maps, step.reads[0])
@@ -27,12 +35,53 @@ def mixing(maps: Maps, step: Step) -> tuple[Radius, Radius] | None:
     rows = made.operator.shares(made.site)
     if rows is None or rows.size > _MOST:
         return None
-    found = _moved(way, made, rows)
-    if found is None:
+    moved = _moved(way, made, rows)
+    if moved is None:
         return None
+    at, found = moved
     off, scores = maps.local[made.name], maps.radii[made.reads[0]]
     sums = off.taken(rows).summed(axis=1)
-    return sums.taken(found), scores.taken(rows).worst(axis=1).taken(found)
+    near = _near(maps.values[made.reads[0]], rows, at, found)
+    if near is not None:
+        near = replace(near, forms=_mixed_forms(maps, step, tick, most, affordable))
+    return Mix(sums.taken(found), scores.taken(rows).worst(axis=1).taken(found), near)
+
+
+def _near(
+    scores: Interval,
+    rows: npt.NDArray[np.intp],
+    at: npt.NDArray[np.intp],
+    found: npt.NDArray[np.intp],
+) -> Near | None:
+    """The probabilities of the middles of scores. Those of scores that are moved by from −a to b
+    are within tanh((a + b)/4) of them in total variation: the ratios of new and old weights lie
+    within a factor e^(a + b)."""
+    mid, radius = (v.reshape(-1)[rows] for v in midpoint_radius(scores))
+    if not (np.all(np.isfinite(mid)) and np.all(np.isfinite(radius))):
+        return None
+    powers = np.exp(mid - np.max(mid, axis=1, keepdims=True))
+    shares = powers / np.sum(powers, axis=1, keepdims=True)
+    two = np.sort(radius, axis=1)[:, -2:]
+    apart = 2.0 * np.tanh(0.25 * np.sum(two, axis=1) * (1.0 + 2.0**-40)) * (1.0 + 2.0**-40)
+    # exponents of more than 746 in magnitude give 0; others are rounded by 2^-43 of 1
+    apart = apart + 2.0**-38 + rows.shape[1] * 2.0**-50
+    weights = np.zeros(scores.lo.size)
+    weights[rows] = shares
+    return Near(weights[at], apart[found], None)
+
+
+def _mixed_forms(
+    maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
+) -> RowForms | None:
+    """Of the rows of what a step mixes, as they stand in its tensor."""
+    x = maps.values[step.reads[1]]
+    inputs = sum(maps.values[t].lo.size for t in maps.graph.inputs)
+    if x.lo.ndim < 2 or 2 * x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
+        return None
+    if x.lo.size * inputs * maps.values[step.reads[0]].lo.shape[-2] > _MOST_PRODUCTS:
+        return None
+    index = np.arange(x.lo.size).reshape(-1, x.lo.shape[-1])
+    return row_forms(maps, step.reads[1], index, tick, most, centred=False)
 
 
 def _way(maps: Maps, tensor: str) -> tuple[list[Step], Step | None]:
@@ -48,8 +97,10 @@ def _way(maps: Maps, tensor: str) -> tuple[list[Step], Step | None]:
     return way, step
 
 
-def _moved(way: list[Step], made: Step, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
-    """Which of these rows each row along the last axis of the moved tensor is, (…, 1), in any
+def _moved(
+    way: list[Step], made: Step, rows: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
+    """Where each weight is in the probabilities as they are made, and which of these rows each row along the last axis of the moved tensor is, (…, 1), in any
     order; None where one is none of them."""
     at = sources(partial(_carried, way), made.site.outputs[0].shape)
     if at is None or at.ndim < 2 or at.shape[-1] != rows.shape[1]:
@@ -62,7 +113,7 @@ def _moved(way: list[Step], made: Step, rows: npt.NDArray[np.intp]) -> npt.NDArr
     once = np.sort(at, axis=-1)
     if np.any(found != found[..., :1]) or np.any(once[..., 1:] == once[..., :-1]):
         return None
-    return np.asarray(found[..., :1])
+    return at, np.asarray(found[..., :1])
 
 
 def _carried(way: list[Step], numbers: FloatArray) -> FloatArray:

@@ -1,0 +1,49 @@
+"""Rows of numbers that move together: enclosed by affine forms in shared unknowns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from encoders.numbers.enclosure import FloatArray, add_up, dot_up, gamma, norms_up, sum_up
+
+_MOST = 2**24  # entries of the products of moves with each other
+
+
+@dataclass(frozen=True)
+class RowForms:
+    """Row r lies in `middle`[r] + `moves`[r]·t ± `rest`[r] for one t with |t| ≤ 1: shapes
+    (rows, n), (rows, n, m) and (rows, n). Exact: no rounding is left out of `rest`."""
+
+    middle: FloatArray
+    moves: FloatArray
+    rest: FloatArray
+
+    @cached_property
+    def wide(self) -> FloatArray:
+        """(rows, n): how far elements are from the middle."""
+        return add_up(sum_up(np.abs(self.moves), axis=2), self.rest)
+
+    @cached_property
+    def reach(self) -> FloatArray:
+        """(rows,): how far rows are from the middle, as vectors. ‖Mt‖² = tᵀMᵀMt ≤ Σ|MᵀM|."""
+        apart = norms_up(self.wide, axis=1)
+        rows, n, m = self.moves.shape
+        if rows * m * m > _MOST:
+            return apart
+        size = np.sqrt(sum_up(self.moves * self.moves, axis=1))
+        products = np.abs(np.einsum("rni,rnj->rij", self.moves, self.moves))
+        lost = gamma(n + 4) * size[:, :, None] * size[:, None, :]
+        square = sum_up((products + lost).reshape(rows, -1), axis=1)
+        together = np.sqrt(square) * (1.0 + 2.0**-50) + 2.0**-500
+        return np.minimum(apart, add_up(together, norms_up(self.rest, axis=1)))
+
+    def along(self, v: FloatArray) -> FloatArray:
+        """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle."""
+        pulled = np.matmul(v.transpose(1, 0, 2), self.moves)
+        moved = sum_up(np.abs(pulled), axis=2).T
+        each = sum_up(np.abs(self.moves), axis=2)
+        lost = dot_up(v, gamma(self.moves.shape[1] + 4) * each + 2.0**-900, 1)
+        return add_up(add_up(moved, lost), dot_up(v, self.rest, 1))
