@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from encoders.families.normalization import closer, jacobian, normalized, secants
+from encoders.families.rows.normalization import closer, jacobian, normalized, secants
 from encoders.numbers.enclosure import FloatArray, Interval
 
 

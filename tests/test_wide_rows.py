@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from given_radii import off_by
 
-from encoders.families import normalization, softmax_bounds
-from encoders.families.normalization import jacobian, normalized
-from encoders.families.softmax_bounds import (
+from encoders.families.rows import normalization, softmax_bounds
+from encoders.families.rows.normalization import jacobian, normalized
+from encoders.families.rows.softmax_bounds import (
     log_softmax_jacobian,
     softmax_jacobian,
     softmax_range,

@@ -73,6 +73,49 @@ RECIPROCAL = Lemma(
     ),
 )
 
+_M, _part = number("M"), number("a")
+_wide, _shift, _ratio = value("w"), value("m"), value("omega", "w/σ")
+SHIFTED_NORM = Lemma(
+    "shifted-norm",
+    "The norm w of deviations, whose sum is 0, and of √ε, when one number m, |m| ≤ M, is taken "
+    "from all of the deviations, is off from their norm σ ≥ l by at most the relative a, with "
+    "M² ≤ 2·a·l².",
+    "Σ(c − m)² = Σc² + n·m² where Σc = 0",
+    hypotheses=(_bottom > 0, 2 * _part * (_bottom * _bottom) >= _M * _M),
+    assumed=(
+        every(_bottom <= _sigma, _wide >= 0),
+        equal(_wide * _wide, _sigma * _sigma + _shift * _shift),
+        within(_shift, _M),
+        equal(_ratio * _sigma, _wide),
+    ),
+    error=_ratio - 1,
+    radius=_part,
+    by_way_of=(
+        _shift * _shift <= _M * _M,
+        _bottom * _bottom <= _sigma * _sigma,
+        _part * (_bottom * _bottom) <= _part * (_sigma * _sigma),
+        _shift * _shift <= 2 * _part * (_sigma * _sigma),
+        _wide * _wide <= ((1 + _part) * _sigma) * ((1 + _part) * _sigma),
+        _wide <= (1 + _part) * _sigma,
+        _sigma <= _wide,
+        _ratio * _sigma <= (1 + _part) * _sigma,
+    ),
+)
+
+_alpha = value("alpha", "α")
+RELATIVELY_ROUNDED = Lemma(
+    "relatively-rounded",
+    "What is off by the relative e, and rounded with a relative error of at most u, is off by at "
+    "most the relative e + (1 + e)·u.",
+    HIGHAM + "section 3.1",
+    hypotheses=(),
+    assumed=(within(_alpha, _e), within(_delta, _u)),
+    error=(1 + _alpha) * (1 + _delta) - 1,
+    radius=_e + (1 + _e) * _u,
+    rests_on=("rounding-model",),
+    by_way_of=(within((1 + _alpha) * _delta, (1 + _e) * _u),),
+)
+
 _z, _dc, _d, _factor, _fl = values("z dc d k fl")
 OVER_SIGMA = Lemma(
     "over-sigma",
@@ -130,7 +173,7 @@ FOLDED_SCALE = Lemma(
 )
 
 _x, _mu, _dmu, _ds, _a, _b, _b_hat = values("x mu dmu ds a b b_hat")
-_X, _M, _of_mean = number("X"), number("M"), bound("em", "e_μ")
+_X, _of_mean = number("X"), bound("em", "e_μ")
 _of_scale, _of_bias = bound("es", "e_s"), bound("eb", "e_b")
 _spread = _X + (_M + _of_mean)
 _through = _a * (_s + _ds) + _b_hat
@@ -218,6 +261,8 @@ KNOWN_OPERAND = Lemma(
 LEMMAS = (
     ROOTS_APART,
     RECIPROCAL,
+    SHIFTED_NORM,
+    RELATIVELY_ROUNDED,
     OVER_SIGMA,
     NORMALIZED,
     FOLDED_SCALE,

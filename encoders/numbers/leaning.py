@@ -32,7 +32,8 @@ class Leaning(Interval):
         with np.errstate(over="ignore", invalid="ignore"):
             norm = norms_up(moved, axis=1)
         least = np.where(np.isfinite(norm), add_down(self.least, -norm), 0.0)
-        return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0))
+        forms = None if self.forms is None else self.forms.inflated(moved)
+        return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0), forms)
 
 
 @dataclass(frozen=True)

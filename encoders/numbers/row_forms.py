@@ -40,6 +40,12 @@ class RowForms:
         together = np.sqrt(square) * (1.0 + 2.0**-50) + 2.0**-500
         return np.minimum(apart, add_up(together, norms_up(self.rest, axis=1)))
 
+    def inflated(self, radius: FloatArray) -> RowForms:
+        """Rows whose numbers are within `radius` (rows, n) of those: less their means, they are off
+        by the means of that as well."""
+        mean = sum_up(radius, axis=1)[:, None] / radius.shape[1] * (1.0 + 2.0**-50)
+        return RowForms(self.middle, self.moves, add_up(self.rest, add_up(radius, mean)))
+
     def along(self, v: FloatArray) -> FloatArray:
         """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle."""
         pulled = np.matmul(v.transpose(1, 0, 2), self.moves)

@@ -68,7 +68,6 @@ class Near:
     forms: RowForms | None
 
 
-
 @dataclass(frozen=True)
 class Mix:
     """What the weights of each row (…, 1) that a step mixes with, probabilities, are off by: their
@@ -77,6 +76,11 @@ class Mix:
     off: Radius
     scores: Radius
     near: Near | None
+
+    def enclosed(self, forms: RowForms | None) -> Mix:
+        """The same, of rows that these forms enclose."""
+        near = None if self.near is None else replace(self.near, forms=forms)
+        return replace(self, near=near)
 
 
 def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
@@ -103,7 +107,7 @@ def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
 
     def joint(c: FloatArray) -> Contribution:
         plain, linear = backward(c), around(c)
-        left = _left(near, c, of_v, np.maximum(each, 0.0))
+        left = _left(near, c, m, of_v, np.maximum(each, 0.0))
         better = add_up(linear.constant, left)
         lower = better + _aside(linear, p, v) < plain.constant + _aside(plain, p, v)
         return Contribution(
@@ -117,19 +121,22 @@ def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
     return ValueMap(mapped.range, joint)
 
 
-def _left(near: Near, c: FloatArray, of_v: FloatArray, each: FloatArray) -> FloatArray:
-    """Upper bounds (k,) on c·(p − p̃)(v − m): of each row of p and each of v, how much what c takes
-    of the latter is off, times how much the weight is; and of each row of p by its largest."""
+def _left(
+    near: Near, c: FloatArray, m: FloatArray, of_v: FloatArray, each: FloatArray
+) -> FloatArray:
+    """Upper bounds (k,) on c·(p − p̃)(v − m), m the middle of v, which is within `of_v` of it: of
+    each row of p and each of v, how much what c takes of the latter is off, times how much the
+    weight is; and of each row of p by its largest."""
     reach = np.matmul(np.abs(c), np.swapaxes(of_v, -1, -2))
     reach = reach * (1.0 + gamma(2 * c.shape[-1] + 4)) + 2.0**-900
     if near.forms is not None:
-        batch, rows, columns = c.shape[1:-2], c.shape[-2], c.shape[-1]
-        count = of_v.shape[-2]
+        batch, columns, count = c.shape[1:-2], c.shape[-1], of_v.shape[-2]
         moves = near.forms.moves.reshape(*batch, count, columns, -1)
         pulled = np.einsum("k...rd,...jdm->k...rjm", c, moves)
         moved = sum_up(np.abs(pulled), axis=-1)
         lost = sum_up(np.abs(moves), axis=-1) * gamma(columns + 4) + 2.0**-900
-        rest = add_up(near.forms.rest.reshape(*batch, count, columns), lost)
+        off = np.abs(near.forms.middle.reshape(*batch, count, columns) - m) * (1.0 + 2.0**-50)
+        rest = add_up(add_up(near.forms.rest.reshape(*batch, count, columns), lost), off)
         beside = np.matmul(np.abs(c), np.swapaxes(rest, -1, -2))
         beside = beside * (1.0 + gamma(2 * columns + 4)) + 2.0**-900
         reach = np.minimum(reach, add_up(moved, beside))

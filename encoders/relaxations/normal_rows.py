@@ -82,7 +82,7 @@ def normalized_values(
             ]
         )
         if around is not None:
-            near = tangent(around, v, centred=centred)
+            near = tangent(around, v)
             costs = np.concatenate([costs, near.excess[None]])
         best = np.argmin(np.where(np.isfinite(costs), costs, np.finfo(np.float64).max), axis=0)
         pulled = mapped.backward(rows.merge(_where(best == 0, v)))
@@ -95,7 +95,6 @@ def normalized_values(
             left = np.where(best == 3, near.constant + rounded, left)
             both = v * near.across[:, :, None] + around.along * near.down[:, :, None]
             straight = straight + _where(best == 3, both)
-            assert np.all(np.isfinite(straight))
             sizes = sum_up(np.abs(left), axis=1)
             through = _first(pulled, c) + rows.merge(straight)
             total = np.sum(left, axis=1) + gamma(left.shape[1] + 4) * sizes

@@ -1,6 +1,6 @@
 """Functionals of normalised rows a/σ through two functionals of a: what is asked for, and σ's own.
 
-σ = √(‖a‖²/n + ε) is the norm of A = (a/√n, √ε). Along a unit vector u it is at least
+σ = √(‖a‖²/n + ε) is the norm of A = (a/√n, √ε). Along a vector u no longer than 1 it is at least
 τ = A·u, a functional of a, and at most √(τ² + D²) where A is within D of the line through u. So
 v·z = s/σ, with s = v·a, lies between two functions of s and τ alone. Over a rectangle the larger
 one is convex in s, so that a chord in s is above it, and what is left depends on τ alone. Rows
@@ -9,11 +9,10 @@ that vary by as much as they are long cost by the square of that, not by their r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.numbers.row_forms import RowForms
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
@@ -21,39 +20,61 @@ from encoders.numbers.enclosure import (
     add_up,
     dot_up,
     gamma,
+    midpoint_radius,
     multiply_up,
     norms_up,
-    sum_up,
 )
+from encoders.numbers.row_forms import RowForms
 
-_PIECES = 8
+_PIECES = 8  # of the range of τ, on each of which the largest σ is taken
 _TINY = 2.0**-960
-_SLACK = 32.0 * UNIT
+_SLACK = 32.0 * UNIT  # of a handful of roundings
+_LESS = 1.0 - 2.0**-40  # by how much u is shorter than 1, more than its roundings
+_MORE = 1.0 + 2.0**-38
 
 
 @dataclass(frozen=True)
 class Tangents:
-    """Rows (rows, n) within `wide` of `c`, and within `reach` (rows,) of it as vectors; τ of them
-    is `along`·a + `base`, between the ends of `grid` (rows, pieces + 1); σ is between `low` and,
-    on each piece, `high` (rows, pieces)."""
+    """Rows a (rows, n) within `wide` of `middle`, and within `reach` (rows,) of it as vectors, or
+    enclosed by `forms`. τ of them, `along`·a + `base`, is between the ends of `grid`, whose columns
+    are (rows, pieces + 1); σ is at least `low`, and on each piece 1/σ at least the line between two
+    numbers at its ends, `inverse` (2, rows, pieces).
 
-    c: FloatArray
+    Where means were taken away, what a functional w says of a is what it says of the numbers x
+    themselves but for Σw times their mean, which is at most `largest` (rows,) of |x|.
+    """
+
+    middle: FloatArray
     wide: FloatArray
     reach: FloatArray
+    forms: RowForms | None
     along: FloatArray
     base: FloatArray
     grid: FloatArray
     low: FloatArray
-    high: FloatArray
-    tilt: FloatArray
-    size: FloatArray
-    forms: RowForms | None
+    inverse: FloatArray
+    largest: FloatArray
+    centred: bool
+
+    def moves(self, v: FloatArray) -> FloatArray:
+        """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle, in
+        float64 too."""
+        n = v.shape[2]
+        moved = np.minimum(dot_up(v, self.wide, 1), multiply_up(norms_up(v, axis=2), self.reach))
+        if self.forms is not None:
+            moved = np.minimum(moved, self.forms.along(v))
+        lost = gamma(n + 8) * np.sum(np.abs(v * self.middle), axis=2) + _TINY
+        return add_up(moved, lost)
+
+    def at_middle(self, v: FloatArray) -> FloatArray:
+        """(k, rows): functionals of the middle, in float64."""
+        return np.asarray(np.sum(v * self.middle, axis=2))
 
 
 @dataclass(frozen=True)
 class Tangent:
-    """v·a/σ ≤ `across`·v·x + `down`·along·x + `constant` of functionals (k, rows); `excess`: about
-    how much that is above the value at the middle."""
+    """v·a/σ ≤ `across`·v·x + `down`·along·x + `constant` of functionals (k, rows); `excess` is
+    about what that is above the value in the middle, and half of how far it moves."""
 
     across: FloatArray
     down: FloatArray
@@ -62,115 +83,129 @@ class Tangent:
 
 
 def tangents(
-    x: Interval, c: FloatArray, wide: FloatArray, *, sigma: Interval, epsilon: float, centred: bool,
-    forms: RowForms | None
+    x: Interval,
+    deviation: Interval,
+    *,
+    sigma: Interval,
+    epsilon: float,
+    centred: bool,
+    forms: RowForms | None,
 ) -> Tangents | None:
-    """Of rows x whose deviations are within `wide` of `c`, or None where nothing is known of
-    them."""
-    n = c.shape[1]
-    if not (np.all(np.isfinite(c)) and np.all(np.isfinite(wide)) and np.all(sigma.lo > 0.0)):
+    """Of rows x (rows, n) with these deviations, which `forms` enclose as well; None where nothing
+    is known of them."""
+    middle, wide = midpoint_radius(deviation)
+    n = middle.shape[1]
+    if not (np.all(np.isfinite(middle)) and np.all(np.isfinite(wide)) and np.all(sigma.lo > 0.0)):
         return None
     reach = norms_up(wide, axis=1)
     if forms is not None:
-        c, wide, reach = forms.middle, forms.wide, forms.reach
-    length = norms_up(c, axis=1)
-    root = float(np.sqrt(n))
-    middle = np.sqrt(length * length / n + epsilon)
+        middle, wide, reach = forms.middle, forms.wide, forms.reach
+    root, length = float(np.sqrt(n)), norms_up(middle, axis=1)
+    centre = np.sqrt(length * length / n + epsilon) * (1.0 + 2.0**-48)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        along = c / (n * middle)[:, None] * (1.0 - 2.0**-40)
-        base = epsilon / middle * (1.0 - 2.0**-40)
+        along = middle / (n * centre)[:, None] * _LESS
+        base = epsilon / centre * _LESS
     if not (np.all(np.isfinite(along)) and np.all(np.isfinite(base))):
         return None
-    # (along·√n, base/√ε) is shorter than 1, and A is this near to a multiple of it
+    # u = (along·√n, base/√ε), and A of the middle is this near to a multiple of it
     apart = add_up(reach / root * (1.0 + 2.0**-50), (length / root + np.sqrt(epsilon)) * 2.0**-36)
-    at = np.sum(along * c, axis=1)
-    slack = gamma(n + 8) * np.sum(np.abs(along * c), axis=1) + _TINY
-    norm = norms_up(along, axis=1)
-    moves = np.minimum(dot_rows(along, wide), multiply_up(norm, reach))
-    if forms is not None:
-        moves = np.minimum(moves, forms.along(along[None])[0])
-    moves = add_up(moves, slack)
-    ends = at + base - moves * (1.0 + _SLACK), at + base + moves * (1.0 + _SLACK)
-    least = sigma.lo[:, 0]
+    found = Tangents(
+        middle=middle,
+        wide=wide,
+        reach=reach,
+        forms=forms,
+        along=along,
+        base=base,
+        grid=np.zeros((len(middle), 0)),
+        low=sigma.lo[:, 0],
+        inverse=np.zeros((2, len(middle), 0)),
+        largest=np.max(x.magnitude, axis=1),
+        centred=centred,
+    )
+    at = found.at_middle(along[None])[0] + base
+    moved = found.moves(along[None])[0]
+    moved = (moved + np.abs(at) * _SLACK) * (1.0 + _SLACK)
+    first, last = at - moved, at + moved
     share = np.linspace(0.0, 1.0, _PIECES)
-    grid = ends[0][:, None] + (ends[1] - ends[0])[:, None] * share
-    grid[:, -1] = ends[1]
-    kink = np.clip(least, ends[0], ends[1])[:, None]
-    grid = np.sort(np.concatenate([grid, kink], axis=1), axis=1)
-    top = np.hypot(np.abs(grid) * (1.0 + 2.0**-38), apart[:, None]) * (1.0 + 2.0**-38)
-    high = np.minimum(np.maximum(top[:, :-1], top[:, 1:]), sigma.hi[:, :1])
-    high = np.maximum(high, least[:, None])
-    total = np.abs(np.sum(along, axis=1)) + gamma(n) * np.sum(np.abs(along), axis=1)
-    tilt = total if centred else np.zeros(len(c))
-    return Tangents(
-        c, wide, reach, along, base, grid, least, high, tilt, np.max(x.magnitude, axis=1), forms
+    grid = first[:, None] + (last - first)[:, None] * share
+    grid[:, -1] = last
+    bend = np.clip(found.low, first, last)[:, None]
+    grid = np.sort(np.concatenate([grid, bend], axis=1), axis=1)
+    return replace(found, grid=grid, inverse=_inverse(grid, apart[:, None], sigma))
+
+
+def _inverse(grid: FloatArray, apart: FloatArray, sigma: Interval) -> FloatArray:
+    """Below 1/√(τ² + D²), D = `apart`, and below 1/σ: on each piece the least of it, or, where it
+    is convex (τ > D/√2), its tangent in the middle, if that leaves less."""
+    left, right = grid[:, :-1], grid[:, 1:]
+    top = np.hypot(np.abs(grid) * _MORE, apart) * _MORE
+    high = np.maximum(np.minimum(np.maximum(top[:, :-1], top[:, 1:]), sigma.hi), sigma.lo)
+    least = np.broadcast_to(1.0 / high * (1.0 - _SLACK), (2, *high.shape))
+    at = 0.5 * (left + right)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        root = np.hypot(at * _MORE, apart)
+        value, slope = 1.0 / root, -at * _MORE * _MORE / root / root / root
+        ends = np.stack([value + slope * (t - at) for t in (left, right)])
+        size = value + np.abs(slope) * (right - left)
+        tangent = ends - 64.0 * UNIT * size - 2.0**-38 * np.abs(ends)
+        better = (left > 0.75 * apart) & (np.sum(tangent, axis=0) > np.sum(least, axis=0))
+    return np.where(better, tangent, least)
+
+
+def tangent(at: Tangents, v: FloatArray) -> Tangent:
+    """Of functionals v (k, rows, n) of the normalised rows, whose sums are 0 but for rounding where
+    the rows are centred."""
+    middle, reach = at.at_middle(v), at.moves(v) * (1.0 + _SLACK)
+    away = reach + _SLACK * np.abs(middle)
+    low, high = middle - away, middle + away
+    centre = at.at_middle(at.along[None])[0] + at.base
+    value = middle / np.maximum(centre, at.low)
+    found: list[Tangent] = []
+    for down in _slopes(at, low, high):
+        across, constant = _chord(at, down, low, high)
+        both = v * across[:, :, None] + at.along * down[:, :, None]
+        excess = constant + across * middle + down * centre - value
+        found.append(Tangent(across, down, constant, excess + 0.5 * dot_up(both, at.wide, 1)))
+    best = found[0]
+    for other in found[1:]:
+        best = _better(best, other)
+    size = np.abs(best.constant) + np.abs(best.down * at.base)
+    lost = _rounded(at, v, best.across) + _rounded(at, at.along[None], best.down)
+    constant = best.constant + best.down * at.base + _SLACK * size
+    return replace(
+        best, constant=constant + lost * (1.0 + _SLACK) + _TINY, excess=best.excess + lost
     )
 
 
-def dot_rows(w: FloatArray, values: FloatArray) -> FloatArray:
-    """|w|·values of each row, rounded up."""
-    return sum_up(multiply_up(np.abs(w), values), axis=1)
-
-
-def tangent(at: Tangents, v: FloatArray, *, centred: bool) -> Tangent:
-    """Of functionals v (k, rows, n) of the normalised rows, whose sums are 0 but for rounding where
-    the rows are centred."""
-    n = v.shape[2]
-    middle = np.sum(v * at.c, axis=2)
-    lost = gamma(n + 8) * np.sum(np.abs(v * at.c), axis=2) + _TINY
-    norm = norms_up(v, axis=2)
-    reach = np.minimum(dot_up(v, at.wide, 1), multiply_up(norm, at.reach))
-    if at.forms is not None:
-        reach = np.minimum(reach, at.forms.along(v))
-    reach = add_up(reach, lost) * (1.0 + _SLACK)
-    low, high = middle - reach - _SLACK * np.abs(middle), middle + reach + _SLACK * np.abs(middle)
-    first, last = at.grid[:, 0], at.grid[:, -1]
-    centre = np.sum(at.along * at.c, axis=1) + at.base
-    sigma = np.maximum(centre, at.low)
+def _slopes(at: Tangents, low: FloatArray, high: FloatArray) -> list[FloatArray]:
+    """Slopes in τ (k, rows) to try: those of chords at both ends of s, between them, and none."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        width = last - first
-        rise = (1.0 / np.maximum(last, at.low) - 1.0 / np.maximum(first, at.low)) / width
-        fall = (1.0 / at.high[:, -1] - 1.0 / at.high[:, 0]) / width
-    rise, fall = np.where(width > 0.0, rise, 0.0), np.where(width > 0.0, fall, 0.0)
-    steep = [np.where(s > 0.0, s * rise, s * fall) for s in (low, high)]
-    best: Tangent | None = None
-    coefficient = dot_up(v, np.zeros_like(at.wide), 1)  # shape alone
-    del coefficient
-    for down in (0.5 * (steep[0] + steep[1]), steep[0], steep[1], np.zeros_like(low)):
-        found = _chord(at, down, low, high)
-        across, constant = found
-        value = middle / sigma
-        excess = constant + across * middle + down * centre - value
-        moves = np.abs(across) * reach + np.abs(down) * 0.5 * width
-        del moves
-        spread = 0.5 * dot_up(v * across[:, :, None] + at.along * down[:, :, None], at.wide, 1)
-        new = Tangent(across, down, constant, excess + spread)
-        best = new if best is None else _better(best, new)
-    assert best is not None
-    total = np.abs(np.sum(v, axis=2)) + gamma(n) * np.sum(np.abs(v), axis=2)
-    tilt = total if centred else 0.0
-    terms = np.sum(np.abs(v), axis=2) * np.abs(best.across)
-    terms = terms + np.sum(np.abs(at.along), axis=1) * np.abs(best.down)
-    rounded = gamma(n + 16) * terms * at.size
-    off = (np.abs(best.across) * tilt + np.abs(best.down) * at.tilt) * at.size
-    constant = best.constant + best.down * at.base
-    size = np.abs(best.constant) + np.abs(best.down * at.base)
-    constant = constant + _SLACK * size + (rounded + off) * (1.0 + _SLACK) + _TINY
-    return Tangent(best.across, best.down, constant, best.excess + rounded + off)
+        width = at.grid[:, -1] - at.grid[:, 0]
+        first, last = (np.maximum(at.grid[:, k], at.low) for k in (0, -1))
+        rise = (1.0 / last - 1.0 / first) / width
+        fall = (at.inverse[1, :, -1] - at.inverse[0, :, 0]) / width
+    rise, fall = (np.where(width > 0.0, s, 0.0) for s in (rise, fall))
+    ends = [np.where(s > 0.0, s * rise, s * fall) for s in (low, high)]
+    return [0.5 * (ends[0] + ends[1]), *ends, np.zeros_like(low)]
+
+
+def _rounded(at: Tangents, w: FloatArray, times: FloatArray) -> FloatArray:
+    """What may be lost of `times`·w·x in float64, and of a mean that w does not cancel."""
+    n, size = w.shape[2], np.sum(np.abs(w), axis=2)
+    lost = gamma(2 * n + 16) * size
+    if at.centred:
+        lost = lost + np.abs(np.sum(w, axis=2))
+    return np.asarray(np.abs(times) * lost * at.largest)
 
 
 def _better(a: Tangent, b: Tangent) -> Tangent:
-    first = a.excess <= b.excess  # NaN is never better
+    """Of each functional and row that of less excess; NaN is none."""
+    other = (b.excess < a.excess) | np.isnan(a.excess)
     return Tangent(
-        *(
-            np.where(first, p, q)
-            for p, q in (
-                (a.across, b.across),
-                (a.down, b.down),
-                (a.constant, b.constant),
-                (a.excess, b.excess),
-            )
-        )
+        across=np.where(other, b.across, a.across),
+        down=np.where(other, b.down, a.down),
+        constant=np.where(other, b.constant, a.constant),
+        excess=np.where(other, b.excess, a.excess),
     )
 
 
@@ -190,12 +225,15 @@ def _chord(
 
 
 def _largest(at: Tangents, s: FloatArray, down: FloatArray) -> FloatArray:
-    """The largest s/σ − down·τ, (k, rows): at the ends of pieces, on each of which 1/σ is constant
-    or convex in τ for s ≥ 0; and by the largest σ of each piece for s < 0."""
+    """The most that s/σ − down·τ is, (k, rows), at an end of a piece: for s ≥ 0 since σ is at least
+    max(τ, low), of which the inverse is linear or convex in τ on each; for s < 0 by the line below
+    1/σ."""
     falls = -down[:, :, None] * at.grid
-    up = s[:, :, None] / np.maximum(at.grid, at.low[:, None]) + falls
-    ends = np.maximum(falls[:, :, :-1], falls[:, :, 1:])
-    under = s[:, :, None] / at.high + ends
-    most = np.max(np.abs(s[:, :, None]) / at.low[:, None] + np.abs(falls), axis=2)
-    found = np.where(s >= 0.0, np.max(up, axis=2), np.max(under, axis=2))
-    return np.asarray(found + _SLACK * most)
+    over = s[:, :, None] / np.maximum(at.grid, at.low[:, None]) + falls
+    under = [
+        s[:, :, None] * line + there
+        for line, there in zip(at.inverse, (falls[:, :, :-1], falls[:, :, 1:]), strict=True)
+    ]
+    size = np.abs(s) / at.low + np.max(np.abs(falls), axis=2)
+    highest = np.max(np.maximum(*under), axis=2)
+    return np.asarray(np.where(s >= 0.0, np.max(over, axis=2), highest) + _SLACK * size)

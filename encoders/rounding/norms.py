@@ -56,6 +56,28 @@ def root_of_squares(
     )
 
 
+def relative_root(r: Rounder, times: int, low: FloatArray) -> Radius:
+    """What the root of a computed sum of squares is off by, relative to the root, which is at least
+    `low`: `root_of_squares` of the squares over its own."""
+    relative = relative_sum(r, times)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        tiny = _lost(r, None) / (low * low) * (1.0 + 2.0**-48)
+        tau = 2.0 * times * tiny * (1.0 + relative) * (1.0 + 2.0**-48)
+        known = np.isfinite(tau) & (low > 0.0)
+    return apply(
+        ROOT_OF_SQUARES,
+        k=float(times),
+        u=r.unit,
+        B=relative,
+        C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
+        tiny=np.where(known, tiny, np.inf),
+        T=np.where(
+            known, np.sqrt(np.where(known, tau, 0.0)) * (1.0 + 2.0**-49) + 2.0**-510, np.inf
+        ),
+        N=1.0,
+    )
+
+
 def _lost(r: Rounder, operations: int | None) -> float:
     """What an operation loses below the normal numbers, or so many of them."""
     lost = r.underflow + r.flushed + r.lost_operands

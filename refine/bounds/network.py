@@ -25,6 +25,7 @@ from encoders.numbers.enclosure import FloatArray, Interval, lowest
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
+from encoders.relaxations.mixtures import Mix
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
@@ -35,7 +36,7 @@ from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
-from refine.bounds.local.mixing import mixing
+from refine.bounds.local.mixing import forms_of_mixed, mixing
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
@@ -286,7 +287,11 @@ class _Pass:
             self.pushes[output] = self.pushes.get(step.reads[0], {})
         if self.backward and step.operator.normalizes is not None:
             self._in_time(self._lean, step, final)
-        self._in_time(self._mix, step, final)
+        mix = mixing(maps, step)
+        if mix is not None:
+            maps.mixes[step.name] = mix
+            if self.backward and mix.near is not None:
+                self._in_time(self._enclose_mixed, step, mix, final)
         bound_values(maps, step)
         if self.known is not None and output in self.known.values:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
@@ -314,13 +319,12 @@ class _Pass:
         if found is not None:
             self.maps.leans[step.name] = found
 
-    def _mix(self, step: Step, final: bool) -> None:
-        """What it mixes, and with which weights."""
-        most = int(_MOST_LEANING // self.effort.times(2).whole) if self.backward else 0
+    def _enclose_mixed(self, step: Step, mix: Mix, final: bool) -> None:
+        """How what it mixes moves with the inputs."""
+        most = int(_MOST_LEANING // self.effort.times(2).whole)
         deepest = None if final else self.allowance.deepest
-        found = mixing(self.maps, step, self.tick, deepest, most)
-        if found is not None:
-            self.maps.mixes[step.name] = found
+        forms = forms_of_mixed(self.maps, step, self.tick, deepest, most)
+        self.maps.mixes[step.name] = mix.enclosed(forms)
 
     def _take_ellipsoid(self, step: Step) -> None:
         """How large the errors of what a node reads can be at once, where it bends there."""

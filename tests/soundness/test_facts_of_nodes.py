@@ -21,7 +21,7 @@ from encoders.contract.presets import PAIRWISE, SEQUENTIAL
 from encoders.families import products
 from encoders.families.images.interpolation import axes_of
 from encoders.families.integers import INTEGERS, ends_of
-from encoders.families.normalization import scaled_differences
+from encoders.families.rows.normalization import scaled_differences
 from encoders.numbers.enclosure import Interval
 from encoders.numbers.formats import BINARY32
 from encoders.operator import DifferenceMap, Moved, Operator, Precondition, Site, site_of

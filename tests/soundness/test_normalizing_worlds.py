@@ -35,6 +35,24 @@ def reciprocal(d: Draw) -> World:
     return {**numbers, "k": k, "u": u}, ratio * (1 + delta) - 1
 
 
+def shifted_norm(d: Draw) -> World:
+    """Deviations of which a share is taken away: sides of right triangles."""
+    a, b, c = d.choice([(3, 4, 5), (4, 3, 5), (5, 12, 13), (12, 5, 13), (0, 1, 1), (20, 99, 101)])
+    size = abs(d.real()) + Q(1, 8)
+    shift, sigma, wide = a * size, b * size, c * size
+    low = sigma * d.choice([Q(1), Q(1), Q(1, 2)])
+    largest = d.beyond(shift)
+    part = largest**2 / (2 * low**2)
+    numbers = {"sigma": sigma, "w": wide, "m": shift, "omega": wide / sigma, "M": largest}
+    return {**numbers, "a": part, "low": low}, wide / sigma - 1
+
+
+def relatively_rounded(d: Draw) -> World:
+    e, u = Q(d.randint(0, 8), 8), Q(1, 64)
+    alpha, delta = between(d, -e, e), between(d, -u, u)
+    return {"alpha": alpha, "delta": delta, "e": e, "u": u}, (1 + alpha) * (1 + delta) - 1
+
+
 def over_sigma(d: Draw) -> World:
     low, off = Q(d.randint(0, 16), 8), d.real()
     sigma = low + d.choice([Q(0), Q(1)]) if low else Q(1)
@@ -113,6 +131,8 @@ def normalized_row(d: Draw) -> World:
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "roots-apart": roots_apart,
     "reciprocal-root": reciprocal,
+    "shifted-norm": shifted_norm,
+    "relatively-rounded": relatively_rounded,
     "over-sigma": over_sigma,
     "normalized": normalized,
     "folded-scale": folded_scale,

@@ -28,7 +28,7 @@ from operator_checks import (
 from encoders.arithmetic.numpy_arithmetic import NumpyArithmetic
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
 from encoders.curves import curves
-from encoders.families.normalization import scaled_differences
+from encoders.families.rows.normalization import scaled_differences
 from encoders.functions.accuracy import Transcendental
 from encoders.functions.curve import Piece
 from encoders.functions.tanh import TANH

@@ -18,12 +18,13 @@ from small_models import save
 from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import OpenSchedule, RuntimeContract
 from encoders.contract.presets import CUDA_FP16, EXACT, IEEE_ANY, SEQUENTIAL
-from encoders.families import normalization
 from encoders.families.images import interpolation, resizing
 from encoders.families.images.interpolation import action_of
 from encoders.families.images.sampling import computed_terms, held_products, off_weights
-from encoders.families.normalization import normalization_error, normalized
 from encoders.families.products import ProductSum, product_rounding
+from encoders.families.rows import normalization_errors
+from encoders.families.rows.normalization import normalized
+from encoders.families.rows.normalization_errors import normalization_error
 from encoders.functions.exp import EXP
 from encoders.lemmas.combining import EXACT as NOTHING_LOST
 from encoders.lemmas.kernel import exactly_zero
@@ -209,13 +210,13 @@ def test_roundings_that_are_in_both_operands_add_up() -> None:
 def test_the_largest_deviation_of_a_row_is_what_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """And with its error, added up without a loss."""
     seen = []
-    whole = normalization._norm_error
+    whole = normalization_errors._norm_error
 
     def heard(r: Rounder, deviation: Any, sigma: Any) -> Any:
         seen.append(sigma)
         return whole(r, deviation, sigma)
 
-    monkeypatch.setattr(normalization, "_norm_error", heard)
+    monkeypatch.setattr(normalization_errors, "_norm_error", heard)
     x = Interval(np.array([[-3.0, 1.0, 2.0]]), np.array([[0.5, 4.0, 7.0]]))
     v = normalized(x, 1e-5, centred=True)
     none = exactly_zero(NOTHING_LOST, x.shape)
@@ -245,11 +246,11 @@ def test_a_norm_and_its_error_are_added_up_without_a_loss(monkeypatch: pytest.Mo
         reached.append(size.item())
         return off_by(size)
 
-    monkeypatch.setattr(normalization, "root_of_squares", heard)
+    monkeypatch.setattr(normalization_errors, "root_of_squares", heard)
     rng = np.random.default_rng(2)
     for sigma, e in zip(rng.uniform(1.0, 2.0, 100), rng.uniform(1e-8, 1e-7, (100, 2)), strict=True):
         deviation = off_by(e[None])
         moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(2))))
-        normalization._norm_error(ROUNDER, deviation, np.array([[sigma]]))
+        normalization_errors._norm_error(ROUNDER, deviation, np.array([[sigma]]))
         exact = Fraction(float(sigma)) + Fraction(moved.bound.item())
         assert Fraction(reached[-1]) >= exact

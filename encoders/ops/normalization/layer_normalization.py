@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.arithmetic.values import E
-from encoders.families.normalizing import Layout, normalizing_operator, stash_type
 from encoders.families.parameters import axis_of, require_broadcast
+from encoders.families.rows.normalizing import Layout, normalizing_operator, stash_type
 from encoders.gradients.rows import normalized_back
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term

@@ -12,8 +12,7 @@ from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_terms
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.pooling import reduced_axes, with_reduced
-from encoders.families.signed_sum import check_float
-from encoders.families.softmax_bounds import (
+from encoders.families.rows.softmax_bounds import (
     exponentials,
     log_error,
     log_sum_exp_range,
@@ -21,6 +20,7 @@ from encoders.families.softmax_bounds import (
     softmax_range,
     two_flushed,
 )
+from encoders.families.signed_sum import check_float
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.gradients.rule import Carried, Gradient, Reverse

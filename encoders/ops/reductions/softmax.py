@@ -27,8 +27,7 @@ from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.kept import Kept, kept_scores
 from encoders.families.parameters import axis_of
-from encoders.families.signed_sum import check_float
-from encoders.families.softmax_bounds import (
+from encoders.families.rows.softmax_bounds import (
     MOST_ENTRIES,
     exponentials,
     log_error,
@@ -40,6 +39,7 @@ from encoders.families.softmax_bounds import (
     softmax_range,
     two_flushed,
 )
+from encoders.families.signed_sum import check_float
 from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.gradients.rule import Carried, Gradient, Reverse

@@ -12,18 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from encoders.numbers.enclosure import (
     UNIT,
     FloatArray,
-    add_up,
-    gamma,
     midpoint_radius,
-    sum_up,
 )
 from encoders.numbers.leaning import Lean
-from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.local.forms import row_forms

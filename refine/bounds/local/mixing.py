@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.lemmas.kernel import Radius
-from encoders.numbers.enclosure import FloatArray, Interval, midpoint_radius, point
+from encoders.numbers.enclosure import (
+    FloatArray,
+    Interval,
+    add_up,
+    midpoint_radius,
+    point,
+    sum_up,
+)
 from encoders.numbers.moving import sources
 from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
@@ -22,11 +27,8 @@ _MOST = 2**52  # positions that float64 numbers tell apart
 _MOST_PRODUCTS = 2**21  # of a functional of mixtures with how these move
 
 
-def mixing(
-    maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
-) -> Mix | None:
-    """Of the weights that a step mixes with, where they are probabilities. What it mixes is
-    enclosed by forms where that needs no more than so many functionals."""
+def mixing(maps: Maps, step: Step) -> Mix | None:
+    """Of the weights that a step mixes with, where they are probabilities."""
     if maps.kept or not step.operator.mixes(step.site):
         return None
     way, made = _way(maps, step.reads[0])
@@ -41,39 +43,37 @@ def mixing(
     at, found = moved
     off, scores = maps.local[made.name], maps.radii[made.reads[0]]
     sums = off.taken(rows).summed(axis=1)
-    near = _near(maps.values[made.reads[0]], rows, at, found)
-    if near is not None:
-        near = replace(near, forms=_mixed_forms(maps, step, tick, most, affordable))
+    near = _near(made, maps.values[made.reads[0]], rows, at, found)
     return Mix(sums.taken(found), scores.taken(rows).worst(axis=1).taken(found), near)
 
 
 def _near(
+    made: Step,
     scores: Interval,
     rows: npt.NDArray[np.intp],
     at: npt.NDArray[np.intp],
     found: npt.NDArray[np.intp],
 ) -> Near | None:
-    """The probabilities of the middles of scores. Those of scores that are moved by from −a to b
-    are within tanh((a + b)/4) of them in total variation: the ratios of new and old weights lie
-    within a factor e^(a + b)."""
-    mid, radius = (v.reshape(-1)[rows] for v in midpoint_radius(scores))
-    if not (np.all(np.isfinite(mid)) and np.all(np.isfinite(radius))):
+    """The probabilities that a step makes of the middles of its scores. Those of scores that are
+    moved by from −a to b are within tanh((a + b)/4) of them in total variation: the ratios of new
+    and old weights lie within a factor e^(a + b). Scores that are left out do not count."""
+    if len(made.reads) != 1:
         return None
-    powers = np.exp(mid - np.max(mid, axis=1, keepdims=True))
-    shares = powers / np.sum(powers, axis=1, keepdims=True)
-    two = np.sort(radius, axis=1)[:, -2:]
+    middle, radius = midpoint_radius(scores)
+    if not (np.all(np.isfinite(middle)) and np.all(np.isfinite(radius))):
+        return None
+    weights, off = midpoint_radius(made.operator.values(made.site, [point(middle)]).range)
+    two = np.sort(radius.reshape(-1)[rows], axis=1)[:, -2:]
     apart = 2.0 * np.tanh(0.25 * np.sum(two, axis=1) * (1.0 + 2.0**-40)) * (1.0 + 2.0**-40)
-    # exponents of more than 746 in magnitude give 0; others are rounded by 2^-43 of 1
-    apart = apart + 2.0**-38 + rows.shape[1] * 2.0**-50
-    weights = np.zeros(scores.lo.size)
-    weights[rows] = shares
-    return Near(weights[at], apart[found], None)
+    apart = add_up(apart, sum_up(off.reshape(-1)[rows], axis=1))
+    return Near(weights.reshape(-1)[at], apart[found], None)
 
 
-def _mixed_forms(
+def forms_of_mixed(
     maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
 ) -> RowForms | None:
-    """Of the rows of what a step mixes, as they stand in its tensor."""
+    """Of the rows of what a step mixes, as they stand in its tensor; None where that needs more
+    than so many functionals."""
     x = maps.values[step.reads[1]]
     inputs = sum(maps.values[t].lo.size for t in maps.graph.inputs)
     if x.lo.ndim < 2 or 2 * x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
@@ -100,8 +100,9 @@ def _way(maps: Maps, tensor: str) -> tuple[list[Step], Step | None]:
 def _moved(
     way: list[Step], made: Step, rows: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]] | None:
-    """Where each weight is in the probabilities as they are made, and which of these rows each row along the last axis of the moved tensor is, (…, 1), in any
-    order; None where one is none of them."""
+    """Where each weight is in the probabilities as they are made, and which of these rows each row
+    along the last axis of the moved tensor is, (…, 1), in any order; None where one is none of
+    them."""
     at = sources(partial(_carried, way), made.site.outputs[0].shape)
     if at is None or at.ndim < 2 or at.shape[-1] != rows.shape[1]:
         return None

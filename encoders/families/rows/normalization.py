@@ -1,10 +1,6 @@
 """Normalising rows: z = (x − μ)/√(var + ε), or x/√(mean x² + ε) without the mean.
 
-A runtime is taken to make two passes, mean first and then the mean of squared deviations, and to
-divide by the root or multiply by its reciprocal. Sums may go in any order. Where the contract pins
-no order, the reciprocal root may be off by 6 u (vendor functions for it: 2 ulp and half an ulp).
-
-Algebra. With P the projection that takes the mean away, √(n·var) = ‖Px‖, which moves by at most
+With P the projection that takes the mean away, √(n·var) = ‖Px‖, which moves by at most
 ‖d‖ with x; ∂z_i/∂x_j = (δ_ij − 1/n − z_i·z_j/n)/σ; Σ z² ≤ n and Σ z = 0 give |z_i| ≤ √(n − 1).
 Between two rows ẑ − z = M·d exactly for a matrix M (`secants`).
 """
@@ -15,22 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.contract.contract import AnyOrder, RuntimeContract
-from encoders.lemmas.combining import EXACT
-from encoders.lemmas.exponentials import ROUNDED_TWICE
-from encoders.lemmas.kernel import Radius, apply, carried_back, enclosed, exactly_zero
-from encoders.lemmas.normalizing import (
-    FOLDED,
-    FOLDED_SCALE,
-    KNOWN_OPERAND,
-    NORMALIZED,
-    OVER_SIGMA,
-    RECIPROCAL,
-    ROOTS_APART,
-    ROUNDED_THRICE,
-)
-from encoders.lemmas.operations import COMPUTED_PRODUCT, UNTOUCHED
-from encoders.lemmas.products import FLUSHED_SUM
+from encoders.lemmas.kernel import carried_back, enclosed
 from encoders.lemmas.ranges.functions import MONOTONE_RANGE
 from encoders.lemmas.ranges.making import both_ranges
 from encoders.lemmas.ranges.operations import MAGNITUDE_RANGE
@@ -51,13 +32,11 @@ from encoders.numbers.enclosure import (
     norms_up,
     sum_up,
 )
+from encoders.numbers.row_forms import RowForms
 from encoders.operator import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.relaxations.low_rank import LowRank, Pairs, is_wide, low_rank
 from encoders.relaxations.quotients import quotient_range
-from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.error_arithmetic import interval_product, interval_quotient
-from encoders.rounding.norms import norm_moved, root_of_squares
-from encoders.rounding.rounding_bounds import Rounder, formula_loss, stored_loss
 
 MOST_ENTRIES = (
     2**23
@@ -76,10 +55,16 @@ class Normalized:
 
 
 def normalized(
-    x: Interval, epsilon: float, *, centred: bool, least: FloatArray | None = None
+    x: Interval,
+    epsilon: float,
+    *,
+    centred: bool,
+    least: FloatArray | None = None,
+    forms: RowForms | None = None,
 ) -> Normalized:
     """Infinite or NaN ends stay what they are: nothing is known of such rows but |z|. `least`
-    (rows, 1) are norms that rows have at least, less their means where these are taken away."""
+    (rows, 1) are norms that rows have at least, less their means where these are taken away, and
+    `forms` enclose them."""
     n = x.shape[1]
     middle, radius = midpoint_radius(x)
     mean_middle = np.mean(middle, axis=1, keepdims=True) if centred else np.zeros((len(middle), 1))
@@ -97,7 +82,12 @@ def normalized(
         wide, slack = radius, np.zeros_like(radius)
         mean = Interval(np.zeros_like(mean_middle), np.zeros_like(mean_middle))
     deviation = _deviation(x, c, wide)
+    if forms is not None:
+        near = add_down(forms.middle, -forms.wide), add_up(forms.middle, forms.wide)
+        deviation = both_ranges(deviation, Interval(*near))
     variance = _mean_square(c, radius, slack, deviation)
+    if forms is not None:
+        variance = both_ranges(variance, _square_near(forms))
     if least is not None:
         low = np.maximum(least * least / n * (1.0 - 2.0**-50), 0.0)
         variance = both_ranges(variance, Interval(low, np.full(low.shape, np.inf)))
@@ -143,6 +133,16 @@ def _mean_square(c: FloatArray, radius: FloatArray, slack: FloatArray, deviation
     sizes = enclosed(MAGNITUDE_RANGE, X=range_along(deviation, axis=1))
     ends = low / n * (1.0 - 2.0**-50), high / n * (1.0 + 2.0**-50)
     return enclosed(MONOTONE_RANGE, X=sizes, a=ends[0], b=ends[1])
+
+
+def _square_near(forms: RowForms) -> Interval:
+    """Of Σc²/n, (rows, 1): norms are within `reach` of the middle's."""
+    n = forms.middle.shape[1]
+    norm, reach = norms_up(forms.middle, axis=1)[:, None], forms.reach[:, None]
+    outer = add_up(norm, reach)
+    inner = np.maximum(add_down(norm * (1.0 - gamma(4 * n + 16)), -reach), 0.0)
+    low = np.maximum(inner * inner / n * (1.0 - 2.0**-50) - 2.0**-1000, 0.0)
+    return Interval(low, multiply_up(outer, outer) / n * (1.0 + 2.0**-50))
 
 
 def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:
@@ -243,193 +243,6 @@ def _shared(x: Interval, n: int) -> tuple[FloatArray, FloatArray]:
     part = Interval(np.nextafter(low, -np.inf), np.nextafter(high, np.inf))
     middle, radius = midpoint_radius(part)
     return middle, np.where(known, radius, np.inf)
-
-
-@dataclass(frozen=True)
-class NormalizationError:
-    """|computed z − z| ≤ `z`; the computed 1/σ is off by the relative `factor` (a product with it
-    included), the computed mean by `mean`; `reached` is the largest magnitude on the way."""
-
-    z: Radius
-    factor: Radius
-    mean: Radius
-    reached: float
-
-
-def normalization_error(
-    r: Rounder,
-    contract: RuntimeContract,
-    x: Interval,
-    *,
-    v: Normalized,
-    epsilon: float,
-    centred: bool,
-    converted: Radius,
-) -> NormalizationError:
-    """For run-time inputs x, read with an error of at most `converted` and no other flaw."""
-    n = x.shape[1]
-    c = v.deviation.magnitude
-    error = r.operand_loss(x) + converted
-    mean, reached = exactly_zero(EXACT, v.variance.shape), 0.0
-    if centred:
-        up = sum_up(np.maximum(x.hi, 0.0), axis=1)[:, None]
-        down = sum_up(np.maximum(-x.lo, 0.0), axis=1)[:, None]
-        partial = np.maximum(up, down)
-        steps = np.full_like(partial, n - 1.0)
-        terms = _total(converted) + _flushed(r, float(n))
-        every = sum_up(x.magnitude, axis=1)[:, None]
-        total = any_order_sum(r, partial, steps, terms, total=every)
-        mean = _averaged(r, total, v.mean.magnitude, n, r.flushed)
-        error = r.after(r.of_sum, c, mean + error)
-        reached = float(np.max(add_up(partial, total.bound), initial=0.0))
-    error = error + _flushed(r)
-    squares = apply(COMPUTED_PRODUCT, X=c, Y=c, ex=error, ey=error)
-    products = r.after(r.of_product, multiply_up(c, c), squares)
-    exact = multiply_up(v.variance.hi, float(n) * (1.0 + 2.0**-50))
-    wrong = _total(products) + _flushed(r, float(n))
-    total = any_order_sum(r, exact, np.full_like(exact, float(n)), wrong, total=exact)
-    reached = max(reached, float(np.max(add_up(exact, total.bound), initial=0.0)))
-    variance = _averaged(r, total, v.variance.hi, n, 2.0 * r.flushed)
-    variance = variance + formula_loss(r, np.asarray(epsilon))
-    variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
-    moved = _root(variance, add_down(v.variance.lo, epsilon)).and_also(
-        _norm_error(r, error, v.sigma.hi)
-    )
-    root = r.after(r.of_product, v.sigma.hi, moved)
-    factor = apply(
-        RECIPROCAL,
-        f=root,
-        low=v.sigma.lo,
-        top=v.sigma.hi,
-        least=r.smallest_normal,
-        k=8.0 if isinstance(contract.order, AnyOrder) else 3.0,
-        u=r.unit,
-    )
-    z = apply(
-        NORMALIZED,
-        e=apply(OVER_SIGMA, e=error, low=v.sigma.lo),
-        Z=v.z.magnitude,
-        F=factor,
-        h=r.underflow,
-        lost=r.flushed,
-    )
-    return NormalizationError(z, factor, mean, reached)
-
-
-def _total(each: Radius) -> Radius:
-    """(rows, n) summed, (rows, 1)."""
-    return each.summed(axis=1).moved(lambda v: v[:, None])
-
-
-def _flushed(r: Rounder, times: float = 1.0) -> Radius:
-    """What a number, or each of so many, loses by being flushed."""
-    if not r.flushed:
-        return exactly_zero(UNTOUCHED, ())
-    one = apply(FLUSHED_SUM, T=1.0, tiny=r.flushed)
-    return one if times == 1.0 else one.times(times)
-
-
-def _averaged(r: Rounder, total: Radius, mean: FloatArray, n: int, lost: float) -> Radius:
-    """Of a sum that is off by `total`, divided by n; `mean` is its exact magnitude."""
-    share = total.times(float(np.nextafter(1.0 / n, np.inf)))
-    return apply(ROUNDED_TWICE, Y=mean, e=share, u=r.unit, h=r.underflow, lost=lost)
-
-
-def _root(variance: Radius, low: FloatArray) -> Radius:
-    """Of √x for x ≥ `low`, off by `variance`; infinite where x̂ may be 0."""
-    with np.errstate(invalid="ignore"):
-        room = add_down(low, -variance.bound) - 2.0**-49 * np.abs(low)
-        least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
-    return apply(ROOTS_APART, e=variance, low=low, rho=least)
-
-
-def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray) -> Radius:
-    """Of √(Σc²/n + ε), at most `sigma` (rows, 1), where each c is off by `deviation` (rows, n).
-
-    σ is the norm of (c/√n, √ε), which moves by no more than its coordinates do, whatever the size
-    of c; then Σĉ²/n + ε is rounded n + 3 times on the way from each of its terms.
-    """
-    n = deviation.shape[1]
-    moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(n))))
-    reached = add_up(sigma, moved.bound)
-    return moved + root_of_squares(r, n + 3, reached)
-
-
-def folded_error(
-    r: Rounder,
-    x: Interval,
-    v: Normalized,
-    *,
-    e: NormalizationError,
-    scale: FloatArray,
-    bias: FloatArray,
-) -> tuple[Radius, FloatArray]:
-    """|computed − y| for y = x·s + (bias − mean·s), s = scale/σ, which cancels; and magnitudes.
-
-    s is off by the relative `factor` and a rounding, so both products are; the rest is three
-    roundings and the mean's error.
-    """
-    size, low, mean = np.abs(scale), v.sigma.lo, v.mean.magnitude
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = size / low * (1.0 + 2.0**-49)
-    slopes = apply(
-        FOLDED_SCALE,
-        S=size,
-        P=slope,
-        low=low,
-        e=apply(OVER_SIGMA, e=_lost(r, scale), low=low),
-        F=e.factor,
-        u=r.unit,
-    )
-    error = apply(
-        FOLDED,
-        X=x.magnitude,
-        M=mean,
-        em=e.mean,
-        es=slopes,
-        P=slope,
-        h=8.0 * (r.underflow + r.flushed),
-        eb=_lost(r, bias),
-    )
-    spread = add_up(x.magnitude, add_up(mean, e.mean.bound))
-    steep = add_up(slope, slopes.bound)
-    magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error.bound)
-    rounded = r.of_product(magnitude)
-    error = apply(ROUNDED_THRICE, e=error, M=magnitude, r=rounded)
-    return _known(error, e.factor), add_up(magnitude, multiply_up(rounded.bound, 3.0))
-
-
-def _known(error: Radius, operand: Radius) -> Radius:
-    """A scale of 0 hides an infinity in a bound, but not in a runtime: 0·∞ is NaN."""
-    return apply(KNOWN_OPERAND, e=error, f=operand, limit=np.finfo(np.float64).max)
-
-
-def _lost(r: Rounder, stored: FloatArray) -> Radius:
-    return stored_loss(r, stored) + r.operand_loss(Interval(stored, stored))
-
-
-def scaled_error(
-    r: Rounder, z: FloatArray, error: Radius, scale: FloatArray | None, bias: FloatArray | None
-) -> tuple[Radius, FloatArray]:
-    """Error after z·scale + bias with stored scale and bias, fused or not; and the magnitudes.
-
-    Infinite where that of z is, of which a scale of 0 makes NaN.
-    """
-    given, size = error, z
-    reached = add_up(z, error.bound)
-    if scale is not None:
-        moved = apply(
-            COMPUTED_PRODUCT, X=z, Y=np.abs(scale), ex=error + _flushed(r), ey=_lost(r, scale)
-        )
-        size = multiply_up(np.abs(scale), z)
-        error = r.after(r.of_product, size, moved)
-        reached = add_up(size, error.bound)
-    if bias is not None:
-        moved = error + _flushed(r) + _lost(r, bias)
-        size = add_up(size, np.abs(bias))
-        error = r.after(r.of_product, size, moved)
-        reached = add_up(size, moved.bound)
-    return error if error is given else _known(error, given), reached
 
 
 def scaled_values(inner: ValueMap, scale: FloatArray, bias: FloatArray) -> ValueMap:

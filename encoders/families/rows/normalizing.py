@@ -21,18 +21,20 @@ from encoders.arithmetic.runtime import (
 )
 from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
-from encoders.families.normalization import (
+from encoders.families.rows.normalization import (
     MOST_ENTRIES,
     Normalized,
     closer,
-    folded_error,
     jacobian,
-    normalization_error,
     normalized,
     scaled_differences,
-    scaled_error,
     scaled_values,
     secants,
+)
+from encoders.families.rows.normalization_errors import (
+    folded_error,
+    normalization_error,
+    scaled_error,
 )
 from encoders.families.signed_sum import check_float
 from encoders.lemmas.combining import EXACT
@@ -219,8 +221,13 @@ def normalizing_operator(
         return (z if scale is None else arithmetic.multiply(z, scale),)
 
     def whole(site: Site, x: Interval, known: Interval) -> Normalized:
-        least = least_norms(known)
-        return normalized(x, epsilon(site), centred=layout.centred, least=least)
+        return normalized(
+            x,
+            epsilon(site),
+            centred=layout.centred,
+            least=least_norms(known),
+            forms=row_forms(known),
+        )
 
     def positions(site: Site) -> tuple[npt.NDArray[np.intp], bool]:
         flat = np.arange(site.type_of(0).size).reshape(1, *site.type_of(0).shape)
@@ -235,7 +242,6 @@ def normalizing_operator(
         slopes = jacobian(found, layout.centred)
         inner = row_values(rows, rows, x=x, range_=found.z, at_middle=at_middle, jacobian=slopes)
         (_, apart), (_, spread) = midpoint_radius(x), midpoint_radius(found.z)
-        around = midpoint_radius(found.deviation)
         inner = normalized_values(
             rows,
             x,
@@ -244,7 +250,14 @@ def normalizing_operator(
             centred=layout.centred,
             mapped=inner,
             charge=np.minimum(row_charge(slopes, apart), spread),
-            around=tangents(x, *around, sigma=found.sigma, epsilon=epsilon(site), centred=layout.centred, forms=row_forms(ranges[0])),
+            around=tangents(
+                x,
+                found.deviation,
+                sigma=found.sigma,
+                epsilon=epsilon(site),
+                centred=layout.centred,
+                forms=row_forms(ranges[0]),
+            ),
         )
         return scaled_values(inner, *parameters(site))
 

@@ -1,0 +1,1 @@
+"""Rows that are divided by their norms, or made probabilities."""
