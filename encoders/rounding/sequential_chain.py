@@ -8,6 +8,7 @@ enclosed by running sums of midpoints and of radii.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,12 +45,12 @@ def chained(
     start: Tracked | None,
 ) -> Tracked | None:
     """start + Σ a_k·b_k from first to last; None where stepping through is the better way:
-    short chains, operands that carry errors, unbounded ranges."""
+    short chains, integers, operands that carry errors, unbounded ranges."""
     shape = np.broadcast_shapes(
         pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
     )
-    size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
-    if len(pairs) < 4 or r.exact:
+    size = math.prod(shape) * len(pairs)
+    if len(pairs) < 4 or (r.exact and not contract.exact):
         return None
     if size > _LARGEST_STACK:
         if start is None and isinstance(pairs, Slices):
@@ -165,6 +166,8 @@ class _Chain:
         Unlike |s_k| + E this stays at a power of two that no sum exceeds.
         """
         r, fused = self.r, self.contract.contraction is Contraction.ALWAYS
+        if r.exact:
+            return None
         if r.flush_results or r.flush_operands or self.contract.contraction is Contraction.EITHER:
             return None
         if self.start is not None:
