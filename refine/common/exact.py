@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from decimal import Context
 from fractions import Fraction
+from functools import lru_cache
 
 from encoders.numbers.formats import (
     FloatFormat,
@@ -24,6 +25,7 @@ from onnx_import.errors import ModelError
 
 DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _LONGEST_DECIMAL = 4000
+_SHORT = 64
 
 
 class DomainError(ModelError):
@@ -51,6 +53,10 @@ def decimal(text: str) -> Fraction:
     Raises DomainError for anything else, infinities and NaN included.
     """
     text = text.strip()
+    return _short_decimal(text) if len(text) <= _SHORT else _decimal(text)
+
+
+def _decimal(text: str) -> Fraction:
     if not re.fullmatch(DECIMAL, text):
         raise DomainError(f"'{shorten(text)}' is not a finite decimal number such as 0.1 or 2.5e-3")
     exponent = (re.split("[eE]", text)[1:] or ["0"])[0].lstrip("+-").lstrip("0") or "0"
@@ -61,6 +67,10 @@ def decimal(text: str) -> Fraction:
             f"the number '{shorten(text)}' has more than {_LONGEST_DECIMAL} decimal places"
         )
     return Fraction(text)
+
+
+_short_decimal = lru_cache(maxsize=2**12)(_decimal)
+"""Files name few numbers, and many of them often."""
 
 
 def inward(bounds: Bounds, fmt: FloatFormat) -> tuple[float, float] | None:

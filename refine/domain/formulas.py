@@ -29,6 +29,7 @@ _MOST_WORK = 3 * 2**19  # sides of boxes looked at while unions are intersected
 _MOST_PLACES = 2**21  # decimal places that the exponents of all numbers ask for
 _MOST_BITS = 14_000  # of a rational in a formula: fewer digits than Python writes and reads
 _MOST_ELEMENTS = 2**31  # of a declared tensor
+_ZERO, _ONE = Fraction(0), Fraction(1)
 DEEPEST_NESTING = 100
 
 _LEXEME = re.compile(
@@ -402,7 +403,7 @@ def linear(term: Expression, declared: Declared) -> Linear | None:
     if isinstance(term, str):
         variable = declared.variable(term)
         if variable is not None:
-            return {variable: Fraction(1)}, Fraction(0)
+            return {variable: _ONE}, _ZERO
         if term[:1].isalpha():
             raise DomainError(f"'{shorten(term)}' is not declared")
         return {}, decimal(term)
@@ -413,7 +414,7 @@ def linear(term: Expression, declared: Declared) -> Linear | None:
         case "to_real", 1:
             return parts[0]
         case "-", 1:
-            return _sum([({}, Fraction(0)), parts[0]], -1)
+            return _sum([({}, _ZERO), parts[0]], -1)
         case (("+" | "-"), _):
             return _sum(parts, 1 if operator == "+" else -1)
         case "*", _:
@@ -431,14 +432,16 @@ def linear(term: Expression, declared: Declared) -> Linear | None:
 def _sum(parts: list[Linear | None], sign: int) -> Linear | None:
     """The first part plus `sign` times each other one."""
     terms: dict[str, Fraction] = {}
-    total = Fraction(0)
+    total = _ZERO
     for position, part in enumerate(parts):
         if part is None:
             return None
-        factor_of_part = sign if position else 1
-        total += factor_of_part * part[1]
+        negative = sign < 0 < position
+        if part[1]:
+            total = total - part[1] if negative else total + part[1]
         for name, factor in part[0].items():
-            terms[name] = terms.get(name, Fraction(0)) + factor_of_part * factor
+            signed = -factor if negative else factor
+            terms[name] = terms[name] + signed if name in terms else signed
     require_bits(total, *terms.values())
     return terms, total
 
@@ -452,13 +455,13 @@ def require_bits(*values: Fraction) -> None:
 
 def bound_of(factor: Fraction, constant: Fraction) -> Fraction:
     """Where factor·X + constant is zero. Raises DomainError where that is too long a number."""
-    bound = -constant / factor
+    bound = -constant if factor == 1 else -constant / factor
     require_bits(bound)
     return bound
 
 
 def _product(parts: list[Linear | None]) -> Linear | None:
-    result: Linear = {}, Fraction(1)
+    result: Linear = {}, _ONE
     for part in parts:
         if part is None or (part[0] and result[0]):
             return None
