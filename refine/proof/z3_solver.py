@@ -2,7 +2,7 @@
 
 A query is hypotheses and a goal. Z3 gets the SMT-LIB 2 text of `hypotheses ∧ ¬goal`, in a fresh
 context with fixed seeds, so that what is dumped is what was asked. `unsat` proves the goal only if
-the hypotheses by themselves can hold at all, which is a second question to Z3.
+the hypotheses by themselves can hold at all, a second question, put to Z3 after the first.
 """
 
 from __future__ import annotations
@@ -116,14 +116,15 @@ def solve(query: Query) -> Answer:
     def answer(outcome: Outcome, detail: str = "", model: Mapping[str, Value] = _NOTHING) -> Answer:
         return Answer(outcome, time.perf_counter() - start, detail, model, smt2)
 
-    verdict, text, model = _check(smt2, query)
+    context = z3.Context()
+    verdict, text, model = _check(smt2, query, context)
     if verdict == z3.sat:
         return answer(Outcome.REFUTED, text, model)
     if verdict != z3.unsat:
         return answer(Outcome.UNDECIDED, f"Z3: {text}")
     if not query.hypotheses:
         return answer(Outcome.DISCHARGED)
-    verdict, text, _ = _check(hypotheses_text(query), query)
+    verdict, text, _ = _check(hypotheses_text(query), query, context)
     if verdict == z3.sat:
         return answer(Outcome.DISCHARGED)
     if verdict == z3.unsat:
@@ -211,8 +212,7 @@ def _written(terms: list[Formula]) -> str:
     return text
 
 
-def _check(script: str, query: Query) -> tuple[Any, str, Mapping[str, Value]]:
-    context = z3.Context()
+def _check(script: str, query: Query, context: z3.Context) -> tuple[Any, str, Mapping[str, Value]]:
     solver = z3.Solver(ctx=context) if query.logic == "ALL" else z3.SolverFor(query.logic, context)
     solver.set("timeout", max(1, round(query.timeout * 1000)))
     solver.set("rlimit", query.rlimit)
