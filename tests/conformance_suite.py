@@ -202,8 +202,8 @@ def stored(
     made.ir_version = max(made.ir_version, 4)
     dropped = {value.name for value in made.graph.output[outputs:]}
     del made.graph.output[outputs:]
+    read = {t for node in made.graph.node for t in node.input}
     for node in made.graph.node:  # an output nobody reads is left out, where there is a choice
-        read = {t for other in made.graph.node for t in other.input}
         names = ["" if t in dropped - read else t for t in node.output]
         while names and not names[-1]:
             names.pop()

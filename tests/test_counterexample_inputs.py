@@ -22,6 +22,7 @@ from onnx_import.graph import Graph
 from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.domain.domain import DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
 from refine.proof.cross_check import EVERYTHING
 from refine.results.verdict import Execution, Result, Tolerance, Verdict
 from refine.search.evaluation import Candidate
@@ -43,7 +44,7 @@ def scaled(folder: Path, *then: str) -> Graph:
 def settled(graph: Graph, text: str, eps: str) -> Result:
     options = DomainOptions(inputs=(text,), round_inputs=True)
     domain = read_domain(graph, options, SEQUENTIAL.format_of)
-    how = Options(None, None, search_seconds=0.2)
+    how = Options(None, default_directory(), search_seconds=0.2)
     return check(graph, domain, SEQUENTIAL, Tolerance(Fraction(eps)), how)
 
 
@@ -104,7 +105,7 @@ def test_a_counterexample_in_a_wider_format_keeps_its_inputs(tmp_path: Path) -> 
     graph = load(save(tmp_path / "m.onnx", [square], {"x": [1]}, {"y": [1]}))
     contract = replace(SEQUENTIAL, compute_format=BINARY64)
     domain = read_domain(graph, DomainOptions(inputs=("0.1..0.3",)), contract.format_of)
-    how = Options(None, None, search_seconds=0.2)
+    how = Options(None, default_directory(), search_seconds=0.2)
     result = check(graph, domain, contract, Tolerance(Fraction(0)), how)
     assert result.verdict is Verdict.VIOLATED
     witness = result.witness
@@ -125,6 +126,10 @@ def test_a_root_at_zero_warns_of_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = check(
-            graph, domain, SEQUENTIAL, Tolerance(Fraction(1, 10**9)), Options(EVERYTHING, None)
+            graph,
+            domain,
+            SEQUENTIAL,
+            Tolerance(Fraction(1, 10**9)),
+            Options(EVERYTHING, default_directory()),
         )
     assert found.verdict is Verdict.VERIFIED

@@ -20,9 +20,10 @@ from refine.claims.kinds.accuracy import check
 from refine.claims.options import Options
 from refine.cli.main import run
 from refine.domain.domain import Domain, DomainOptions, read_domain
+from refine.lemmas.cache import default_directory
 from refine.results.verdict import ExitCode, Tolerance, Verdict
 
-OPTIONS = Options(None, None, conform=True)
+OPTIONS = Options(None, default_directory(), conform=True)
 
 
 def dropping(folder: Path, ratio: float, ends: str = "y") -> Path:

@@ -63,17 +63,22 @@ def test_onnxruntime_stays_within_the_figures(
     op, kind, meant, lo, hi, written = case
     attributes: dict[str, Any] = dict(written)
     code = TensorProto.DOUBLE if kind is np.float64 else TensorProto.FLOAT
-    made = helper.make_graph(
-        [helper.make_node(op, ["x"], ["y"], **attributes)],
-        "one",
-        [helper.make_tensor_value_info("x", code, [COUNT])],
-        [helper.make_tensor_value_info("y", code, [COUNT])],
-    )
-    path = tmp_path / "m.onnx"
-    save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    graph, runtime = load(path), OnnxRuntime(path)
-    box = Interval(np.full(COUNT, lo), np.full(COUNT, hi))
-    bound = network_bounds(graph, InputBox({"x": box}, {"x": np.zeros(COUNT)}), contract)
+
+    def of_size(count: int) -> Path:
+        made = helper.make_graph(
+            [helper.make_node(op, ["x"], ["y"], **attributes)],
+            "one",
+            [helper.make_tensor_value_info("x", code, [count])],
+            [helper.make_tensor_value_info("y", code, [count])],
+        )
+        path = tmp_path / f"{count}.onnx"
+        opset = [helper.make_opsetid("", 17)]
+        save(helper.make_model(made, opset_imports=opset, ir_version=8), path)
+        return path
+
+    graph, runtime = load(of_size(1)), OnnxRuntime(of_size(COUNT))  # one bound, of every element
+    box = Interval(np.full(1, lo), np.full(1, hi))
+    bound = network_bounds(graph, InputBox({"x": box}, {"x": np.zeros(1)}), contract)
     allowed = float(np.max(bound.errors["y"]))
     rng = np.random.default_rng(0)
     for _ in range(20):

@@ -315,7 +315,7 @@ def test_goal_without_hypotheses() -> None:
 
 
 def test_dump_is_read_back_and_unsatisfiable(tmp_path: Path) -> None:
-    obligations = prove_library((Kind.SCHEMA,))
+    obligations = prove_library((Kind.SCHEMA,), cache=cache.default_directory())
     (node,) = [replace(o, node="a/b c") for o in obligations[:1]]
     paths = dump_smt2([*obligations, node, replace(node, smt2="")], tmp_path)
     queries = [p for p in paths if not p.name.endswith(".hypotheses.smt2")]

@@ -110,6 +110,8 @@ class Machine:
         self.outcomes = lru_cache(maxsize=None)(self._outcomes)
         self.stored = lru_cache(maxsize=None)(self._stored)
         self._sums = lru_cache(maxsize=None)(self._all_sums)
+        self.add = lru_cache(maxsize=None)(self._add)
+        self.multiply = lru_cache(maxsize=None)(self._multiply)
 
     def _stored(self, value: float) -> float:
         return _finite(round_fraction(Fraction(float(value)), self.narrow))
@@ -147,10 +149,10 @@ class Machine:
         reads = product(*(self.read(v) for v in operands))
         return _distinct(o for r in reads for o in self.outcomes(f(*r)))
 
-    def add(self, a: float, b: float) -> Outcomes:
+    def _add(self, a: float, b: float) -> Outcomes:
         return self._each(lambda x, y: x + y, a, b)
 
-    def multiply(self, a: float, b: float) -> Outcomes:
+    def _multiply(self, a: float, b: float) -> Outcomes:
         return self._each(lambda x, y: x * y, a, b)
 
     def divide(self, a: float, b: float) -> Outcomes:
