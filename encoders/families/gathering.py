@@ -6,6 +6,7 @@ forward map, its transpose, and a float64 linear part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -50,11 +51,11 @@ def gathered_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
     output = terms.shape[1:]
     present = [np.flatnonzero(t.reshape(-1) >= 0) for t in terms]
     reads = [t.reshape(-1)[p] for t, p in zip(terms, present, strict=True)]
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
 
     def forward(x: FloatArray) -> FloatArray:
         flat = x.reshape(x.shape[0], -1)
-        total = np.zeros((x.shape[0], int(np.prod(output, dtype=np.int64))))
+        total = np.zeros((x.shape[0], math.prod(output)))
         for at, read in zip(present, reads, strict=True):
             total[:, at] += flat[:, read]
         return total.reshape(x.shape[0], *output)
@@ -85,7 +86,7 @@ def _counted(
 def _long_part(terms: Index, shape: tuple[int, ...]) -> LinearPart:
     """The same of sums of many terms: what a term does not read is a zero behind the input."""
     rows = terms.reshape(len(terms), -1)
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     there = rows >= 0
     read = np.where(there, rows, size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,6 +100,6 @@ def _pad(shape: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
 
 def _spread(out: tuple[int, ...], shape: tuple[int, ...]) -> int:
     """How many output matrices share one input matrix by broadcasting."""
-    outer = int(np.prod(out[:-2], dtype=np.int64))
-    inner = int(np.prod(shape[:-2], dtype=np.int64))
+    outer = math.prod(out[:-2])
+    inner = math.prod(shape[:-2])
     return max(outer // max(inner, 1), 1)

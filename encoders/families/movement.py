@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -131,4 +132,4 @@ def require_constants(site: Site, positions: Sequence[int]) -> None:
 
 def indices(shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.intp]]:
     """Flat row-major positions of a tensor's elements, in its own shape."""
-    return np.arange(int(np.prod(shape, dtype=np.int64)), dtype=np.intp).reshape(shape)
+    return np.arange(math.prod(shape), dtype=np.intp).reshape(shape)

@@ -154,7 +154,8 @@ class Radius:
 
     def on(self, shape: tuple[int, ...]) -> Radius:
         """Broadcast to a shape."""
-        return _moved(np.broadcast_to(self._bound, shape), (self,))
+        held = self._bound
+        return _moved(held if held.shape == shape else np.broadcast_to(held, shape), (self,))
 
     def joined(self, others: Sequence[Radius], axis: int) -> Radius:
         """Concatenated along an axis."""

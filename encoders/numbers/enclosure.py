@@ -42,8 +42,12 @@ def gamma(terms: int) -> float:
 def in_blocks(f: Callable[..., FloatArray], *arguments: FloatArray | float) -> FloatArray:
     """f of arrays that broadcast, f working element by element; large ones in pieces, so that what
     f needs on the way stays in the processor's cache."""
-    arrays = [np.asarray(a, np.float64) for a in arguments]
-    if _are_small(arrays):
+    arrays, small = [], True
+    for given in arguments:
+        a = np.asarray(given, np.float64)
+        arrays.append(a)
+        small = small and a.size <= _BLOCK
+    if small:
         return f(*arrays)
     return all_in_blocks(lambda *blocks: (f(*blocks),), *arrays)[0]
 
@@ -66,7 +70,7 @@ def all_in_blocks(
         return f(*arrays)
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     flat = [_flat(a, shape) for a in arrays]
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     rows: list[FloatArray] = []
     for start in range(0, size, _BLOCK):
         piece = slice(start, start + _BLOCK)
@@ -159,10 +163,10 @@ def multiply_up(a: FloatArray, b: FloatArray | float) -> FloatArray:
 def _multiply_up(a: FloatArray, b: FloatArray) -> FloatArray:
     p = np.asarray(a * b)
     many = p.size > _MANY and highest(p) < np.inf
-    if many and not np.any((a != 0) & (p < _NORMAL)):  # neither negative nor near underflow
+    if many and not ((a != 0) & (p < _NORMAL)).any():  # neither negative nor near underflow
         p *= _ABOVE
         return p
-    zero = (a == 0) | (b == 0)
+    zero = (a == 0.0) | (b == 0.0)
     if not many or not (up := np.abs(p)).max() < np.inf:
         return np.where(zero, 0.0, np.nextafter(p, np.inf))
     # Quicker where there are many: the next number is at most 2U|p| or, if p is subnormal, 2^-1074
@@ -243,8 +247,7 @@ def _dots_up(weights: FloatArray, values: FloatArray, kept: int) -> FloatArray:
 
 def _apart(weights: FloatArray, values: FloatArray, kept: int) -> tuple[FloatArray, FloatArray]:
     """Functionals (k, n, elements) of values (n, elements), one set for each of n positions."""
-    many = int(np.prod(values.shape[:kept], dtype=np.int64))
-    terms = int(np.prod(values.shape[kept:], dtype=np.int64))
+    many, terms = math.prod(values.shape[:kept]), math.prod(values.shape[kept:])
     return weights.reshape(weights.shape[0], many, terms), values.reshape(many, terms)
 
 

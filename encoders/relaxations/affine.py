@@ -7,6 +7,7 @@ step rests on the bounds stated in `encoders.numbers.enclosure`.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def scaled_part(
     """
     unit = bool(np.all(np.abs(scale) == 1.0)) and relative == 0.0
     absolute = np.where(scale != 0, np.maximum(np.abs(scale), 2.0**-500), 0.0)
-    spread = int(np.prod(output, dtype=np.int64)) // max(int(np.prod(shape, dtype=np.int64)), 1)
+    spread = math.prod(output) // max(math.prod(shape), 1)
     rank = len(output)
 
     def aligned(x: FloatArray) -> FloatArray:

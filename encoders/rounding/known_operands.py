@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from encoders.lemmas.kernel import Rounding, apply
 from encoders.lemmas.operations import KNOWN_FACTOR, ZERO_OPERAND
 from encoders.numbers.enclosure import FloatArray
@@ -16,7 +14,7 @@ def beside_zeros(
 ) -> Rounding:
     """The rounding of a sum, like a copy where one of these operands is exactly 0."""
     for operand in operands:
-        if np.any(is_zero(operand)):
+        if is_zero(operand).any():
             fresh = apply(
                 ZERO_OPERAND,
                 size=magnitude,
@@ -33,7 +31,7 @@ def by_factors(r: Rounder, magnitude: FloatArray, *operands: Tracked) -> Roundin
     """The rounding of a product of these operands, or of a quotient by one."""
     fresh = r.of_product(magnitude)
     for operand in operands:
-        if np.any(is_power_of_two(operand)):
+        if is_power_of_two(operand).any():
             fresh = apply(
                 KNOWN_FACTOR,
                 size=magnitude,

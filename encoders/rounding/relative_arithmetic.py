@@ -10,6 +10,7 @@ of positive numbers. Where a sum has both signs nothing is known but its absolut
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -158,7 +159,7 @@ class RelativeArithmetic:
         shape = np.broadcast_shapes(
             pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
         )
-        size = int(np.prod(shape, dtype=np.int64)) * len(pairs)
+        size = math.prod(shape) * len(pairs)
         if len(pairs) < 4 or size > _LARGEST_STACK:
             return None
         if isinstance(pairs, Slices):

@@ -12,6 +12,7 @@ costs are rounded up exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -348,7 +349,7 @@ def one_box_alone(step: Step) -> UnsupportedModel:
 
 def unit_functionals(shape: tuple[int, ...], rows: npt.NDArray[np.intp]) -> FloatArray:
     """(k, *shape) coefficients that pick the flat elements `rows`."""
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     c = np.zeros((len(rows), size))
     c[np.arange(len(rows)), rows] = 1.0
     return c.reshape(len(rows), *shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,7 +94,7 @@ def _pulled(maps: Maps, output: str) -> tuple[FloatArray, Mapping[str, FloatArra
     """Upper bounds of all elements' differences, of the output's shape, and what each node's cost
     in them, (elements, boxes)."""
     boxes, *shape = maps.errors[output].shape
-    elements = int(np.prod(shape, dtype=np.int64))
+    elements = math.prod(shape)
     units = np.eye(elements).reshape(elements, 1, *shape)
     c = np.broadcast_to(units, (elements, boxes, *shape))
     found = pull_back(maps, {}, {output: np.ascontiguousarray(c)})

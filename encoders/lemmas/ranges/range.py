@@ -69,5 +69,6 @@ def only_read(numbers: FloatArray) -> FloatArray:
     owner = held
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
-    owner.flags.writeable = held.flags.writeable = False
+    owner.setflags(write=False)
+    held.setflags(write=False)
     return held.view()

@@ -206,12 +206,27 @@ def _given(name: str) -> End:
 
 def _once(f: Callable[..., Value], *ends: End) -> End:
     """f of what the ends are in a frame, which remembers it."""
+    if len(ends) == 2:
+        return _once_of_two(f, *ends)
     key = object()
 
     def read(frame: Frame) -> Value:
         found = frame.get(key)
         if found is None:
             found = frame[key] = f(*[end(frame) for end in ends]) if ends else f(frame)
+        return found
+
+    return read
+
+
+def _once_of_two(f: Callable[[Value, Value], Value], a: End, b: End) -> End:
+    """The same, and quicker: most terms are of two."""
+    key = object()
+
+    def read(frame: Frame) -> Value:
+        found = frame.get(key)
+        if found is None:
+            found = frame[key] = f(a(frame), b(frame))
         return found
 
     return read

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -81,8 +81,7 @@ def value_of(given: FloatArray | float) -> Value:
 def evaluated(plan: Plan, numbers: Mapping[str, Value]) -> tuple[FloatArray, Failed]:
     """The radius where all hypotheses hold, else +∞; and which did not."""
     failed = Failed()
-    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
-    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
+    shared, arrays = _apart_from_shared(numbers)
 
     def of_blocks(*blocks: FloatArray) -> FloatArray:
         frame = shared | dict(zip(arrays, blocks, strict=True))
@@ -110,8 +109,7 @@ def evaluated_ends(
     assert plan.ends is not None
     low, high = plan.ends
     failed = Failed()
-    shared: Frame = {name: value for name, value in numbers.items() if isinstance(value, float)}
-    arrays = {name: value for name, value in numbers.items() if not isinstance(value, float)}
+    shared, arrays = _apart_from_shared(numbers)
 
     def of_blocks(*blocks: FloatArray) -> tuple[FloatArray, ...]:
         frame = shared | dict(zip(arrays, blocks, strict=True))
@@ -129,8 +127,22 @@ def evaluated_ends(
     return _apart(lo, arrays.values()), _apart(hi, arrays.values()), failed
 
 
-def _apart(found: FloatArray, given: Iterable[FloatArray]) -> FloatArray:
+def _apart_from_shared(numbers: Mapping[str, Value]) -> tuple[Frame, dict[str, FloatArray]]:
+    """The numbers that all elements share, and the others."""
+    shared: Frame = {}
+    arrays: dict[str, FloatArray] = {}
+    for name, value in numbers.items():
+        if isinstance(value, float):
+            shared[name] = value
+        else:
+            arrays[name] = value
+    return shared, arrays
+
+
+def _apart(found: FloatArray, given: Collection[FloatArray]) -> FloatArray:
     """What was found, in memory of its own: whoever holds a number that was given may change it."""
+    if found.base is None and not any(found is a for a in given):
+        return found
     return found.copy() if any(np.may_share_memory(found, a) for a in given) else found
 
 
@@ -190,4 +202,6 @@ def _at(value: Value, shape: tuple[int, ...], place: int) -> float:
         return value
     if value.shape == shape:
         return float(value.item(place))
+    if value.size == 1:
+        return float(value.item())
     return float(np.broadcast_to(value, shape).item(place))

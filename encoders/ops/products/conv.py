@@ -6,6 +6,7 @@ contract pins the order; products with padding zeros are included.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from math import prod
 
@@ -78,7 +79,7 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
 
 
 def _positions(window: Window) -> int:
-    return int(np.prod(window.output, dtype=np.int64))
+    return math.prod(window.output)
 
 
 def runtime(
@@ -122,7 +123,7 @@ def _action(site: Site) -> Action:
 
     def adjoint(w: FloatArray) -> Map:
         columns = np.swapaxes(_grouped(site, w[None])[0, 0], -1, -2)
-        kernel = int(np.prod(window.kernel, dtype=np.int64))
+        kernel = math.prod(window.kernel)
 
         def back(c: FloatArray) -> FloatArray:
             grouped = c.reshape(c.shape[0] * shape[0], groups, -1, positions)
