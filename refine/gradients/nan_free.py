@@ -55,7 +55,11 @@ def never_nan(
 ) -> Mapping[str, Possible] | None:
     """What each output may be, none of it NaN, for inputs between two ends, in every execution that
     the contract allows; None where that is not shown."""
-    found = possible_tensors(graph, given, contract)
+    return outputs_without_nan(graph, possible_tensors(graph, given, contract))
+
+
+def outputs_without_nan(graph: Graph, found: PossibleTensors) -> Mapping[str, Possible] | None:
+    """What `possible_tensors` found of the outputs, if none of them may be NaN."""
     if not found:
         return None
     outputs = {t: found[t] for t in graph.outputs if t in found}
