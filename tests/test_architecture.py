@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import onnx
@@ -74,6 +75,7 @@ def files() -> list[str]:
     return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
+@cache
 def tree_of(file: str) -> ast.Module:
     return ast.parse((ROOT / file).read_text(), filename=file)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 import numpy as np
@@ -208,48 +209,61 @@ class SpoilingArithmetic(Protocol[V]):
         """The same value, and NaN where the other one is NaN or +∞."""
 
 
+def _is(arithmetic: object, protocol: type) -> bool:
+    """`isinstance`, for a protocol of methods, which looks for each of them each time."""
+    kind: type = type(arithmetic)
+    known = _known(kind, protocol)
+    return isinstance(arithmetic, protocol) if known is None else known
+
+
+@lru_cache(maxsize=256)
+def _known(kind: type, protocol: type) -> bool | None:
+    """Is every object of a class of the protocol? None where each is to be asked."""
+    return None if hasattr(kind, "__getattr__") else issubclass(kind, protocol)
+
+
 def spoils(arithmetic: Arithmetic[V]) -> TypeGuard[SpoilingArithmetic[V]]:
     """Does it know infinities and NaN?"""
-    return isinstance(arithmetic, SpoilingArithmetic)
+    return _is(arithmetic, SpoilingArithmetic)
 
 
 def _keeps_ranges(arithmetic: Arithmetic[V]) -> TypeGuard[RangingArithmetic[V]]:
-    return isinstance(arithmetic, RangingArithmetic)
+    return _is(arithmetic, RangingArithmetic)
 
 
 def adds_chains(arithmetic: Arithmetic[V]) -> TypeGuard[ChainArithmetic[V]]:
     """Does it add a whole chain of products at once?"""
-    return isinstance(arithmetic, ChainArithmetic)
+    return _is(arithmetic, ChainArithmetic)
 
 
 def adds_trees(arithmetic: Arithmetic[V]) -> TypeGuard[TreeArithmetic[V]]:
     """Does it add the terms of a tree at once?"""
-    return isinstance(arithmetic, TreeArithmetic)
+    return _is(arithmetic, TreeArithmetic)
 
 
 def adds_steps(arithmetic: Arithmetic[V]) -> TypeGuard[StepArithmetic[V]]:
     """Does it know the aligned steps of a tensor core?"""
-    return isinstance(arithmetic, StepArithmetic)
+    return _is(arithmetic, StepArithmetic)
 
 
 def adds_in_any_order(arithmetic: Arithmetic[V]) -> TypeGuard[OpenArithmetic[V]]:
     """Are its sums those of every order?"""
-    return isinstance(arithmetic, OpenArithmetic)
+    return _is(arithmetic, OpenArithmetic)
 
 
 def mixes_formats(arithmetic: Arithmetic[V]) -> TypeGuard[MixedArithmetic[V]]:
     """Can it say how the same runtime computes in another type or format?"""
-    return isinstance(arithmetic, MixedArithmetic)
+    return _is(arithmetic, MixedArithmetic)
 
 
 def truncates_operands(arithmetic: Arithmetic[V]) -> TypeGuard[TruncatingArithmetic[V]]:
     """Does it know runtimes that truncate the operands of products?"""
-    return isinstance(arithmetic, TruncatingArithmetic)
+    return _is(arithmetic, TruncatingArithmetic)
 
 
 def knows_integers(arithmetic: Arithmetic[V]) -> TypeGuard[IntegerArithmetic[V]]:
     """Has it exact arithmetic on integers?"""
-    return isinstance(arithmetic, IntegerArithmetic)
+    return _is(arithmetic, IntegerArithmetic)
 
 
 def integers_of(arithmetic: Arithmetic[V]) -> IntegerArithmetic[V]:
