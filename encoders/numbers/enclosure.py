@@ -84,8 +84,10 @@ def all_in_blocks(
 
 def any_in_blocks(f: Callable[[FloatArray], BoolArray], a: FloatArray) -> bool:
     """Whether f, working element by element, holds of any; looked at in pieces."""
+    if a.size <= _BLOCK:
+        return bool(f(a).any())
     flat = a.reshape(-1)
-    return any(bool(np.any(f(flat[i : i + _BLOCK]))) for i in range(0, flat.size, _BLOCK))
+    return any(bool(f(flat[i : i + _BLOCK]).any()) for i in range(0, flat.size, _BLOCK))
 
 
 def _flat(a: FloatArray, shape: tuple[int, ...]) -> FloatArray:
