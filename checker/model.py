@@ -67,7 +67,7 @@ class Model:
         graph = proto.graph
         versions = [o.version for o in proto.opset_import if o.domain in DOMAINS]
         if len(versions) != 1 or versions[0] not in OPSETS:
-            raise Outside(f"the model's opset is {versions}, not among those read here")
+            raise Outside(f"opset {' and '.join(map(str, versions))} of the model is not read here")
         if proto.functions or graph.sparse_initializer or proto.training_info:
             raise Outside("the model has functions, sparse tensors or training information")
         held = {t.name for t in graph.initializer}

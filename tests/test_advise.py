@@ -285,3 +285,23 @@ def test_token_ids_are_advised_on(
     for command in dict.fromkeys(commands):
         assert run(shlex.split(command)[1:]) in (ExitCode.VERIFIED, ExitCode.UNKNOWN), command
         capsys.readouterr()
+
+
+@pytest.mark.parametrize(("scale", "boxed"), [(1000.0, True), (1.0, False)])
+def test_features_with_ranges_of_their_own_keep_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: float, boxed: bool
+) -> None:
+    """And the command that is advised can be given as it is printed."""
+    weights = {"w": np.array([[0.5], [0.25]], np.float32)}
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = save(tmp_path / "m.onnx", [node], {"x": [1, 2]}, {"y": [1, 1]}, weights)
+    rows = np.random.default_rng(0).uniform(size=(20, 2)) * np.array([scale, 1.0])
+    samples = tmp_path / "s.npz"
+    np.savez(samples, x=rows.astype(np.float32))
+    run(["advise", str(path), "--inputs", str(samples)])
+    page = capsys.readouterr().out
+    assert ("each feature" in page) is boxed
+    assert (f"--box={samples}" in page) is boxed
+    lines = [line.strip().removeprefix("$ refine ") for line in page.splitlines()]
+    asked = next(line for line in lines if line.startswith("bound /"))
+    assert run([*shlex.split(asked), "--budget=0"]) == ExitCode.VERIFIED

@@ -500,3 +500,17 @@ def test_samples_reach_zero_or_what_is_nearest_to_it() -> None:
     corners = points["x"][2::3]
     assert np.any(np.all(np.abs(corners) == 1.0, axis=1))
     assert {0.5, 2.0} == set(points["y"][2::3].ravel())
+
+
+def test_a_box_is_read_off_samples(tmp_path: Path) -> None:
+    rows = np.array([[1.0, -3.0], [0.5, 7.0], [2.0, 0.0]], np.float32)
+    np.savez(tmp_path / "s.npz", x=rows)
+    for shape in ((2,), (1, 2)):
+        box = only_box(domain_of(graph_with(x=shape), box=str(tmp_path / "s.npz")))
+        assert box.lo["x"].reshape(-1).tolist() == [0.5, -3.0]
+        assert box.hi["x"].reshape(-1).tolist() == [2.0, 7.0]
+    with pytest.raises(DomainError, match="an axis of points"):
+        domain_of(graph_with(x=(3, 2)), box=str(tmp_path / "s.npz"))
+    np.savez(tmp_path / "n.npz", x=np.array([[1.0, np.nan]]))
+    with pytest.raises(DomainError, match="bounds are finite"):
+        domain_of(graph_with(x=(2,)), box=str(tmp_path / "n.npz"))

@@ -34,7 +34,12 @@ def domain_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--center", metavar="FILE.npy|.npz|NUMBER", help="Centre of an L∞ ball."),
         click.option("--radius", metavar="R", help="Radius of the ball around --center."),
         click.option("--clip", metavar="LO..HI", help="Intersect the ball with this range."),
-        click.option("--box", metavar="FILE.npz", help="Arrays lo and hi, or NAME_lo and NAME_hi."),
+        click.option(
+            "--box",
+            metavar="FILE.npz",
+            help="Arrays lo and hi, or NAME_lo and NAME_hi; or samples by the inputs' names, whose "
+            "smallest box it is.",
+        ),
     )
     for decorator in reversed(decorators):
         command = decorator(command)

@@ -19,7 +19,7 @@ from encoders.numbers.formats import (
     FloatFormat,
 )
 from onnx_import.errors import ModelError
-from onnx_import.graph import DType, Graph
+from onnx_import.graph import Array, DType, Graph
 from refine.common.arrays import Stored, stored_arrays
 from refine.common.exact import (
     DECIMAL,
@@ -302,6 +302,8 @@ def _from_arrays(graph: Graph, path: Path) -> ExactBox:
     if len(graph.inputs) == 1 and {"lo", "hi"} & set(arrays):
         pairs = {graph.inputs[0]: ("lo", "hi")}
     wanted = [key for pair in pairs.values() for key in pair]
+    if set(arrays) == set(graph.inputs):
+        return {name: _around(arrays[name], graph, name, f"{path}: {name}") for name in arrays}
     if set(arrays) != set(wanted):
         raise DomainError(
             f"{path} holds the arrays {_listed(sorted(arrays))}; expected {_listed(wanted)}"
@@ -321,6 +323,21 @@ def _from_arrays(graph: Graph, path: Path) -> ExactBox:
     return box
 
 
+def _around(samples: Stored, graph: Graph, name: str, where: str) -> list[Bounds]:
+    """Of each element of an input the least and the largest number of samples, points along the
+    first axis, which may stand for the input's own where that is of length 1."""
+    shape, axes = graph.types[name].shape, samples.shape
+    fits = len(axes) > 0 and unbatched(axes[1:]) == unbatched(shape)
+    if not fits or not axes[0]:
+        raise DomainError(
+            f"{where} has shape {list(axes)}; samples of it have an axis of points, and then "
+            f"{list(shape)}"
+        )
+    rows = _finite(samples, graph, name, where).reshape(axes[0], -1)
+    ends = zip(rows.min(axis=0).tolist(), rows.max(axis=0).tolist(), strict=True)
+    return [Bounds(Fraction(low), Fraction(high)) for low, high in ends]
+
+
 def _load(path: Path) -> Stored | Mapping[str, Stored]:
     try:
         return stored_arrays(path)
@@ -337,19 +354,26 @@ def rationals(
     """
     if not isinstance(stored, Stored):
         raise DomainError(f"{where} holds several arrays; expected one .npy array")
-    if stored.dtype.kind not in "fiub" or stored.dtype.itemsize > 8:
-        raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
     shape = graph.types[name].shape
-    if unbatched(stored.shape) != unbatched(shape):
+    if stored.dtype.kind in "fiub" and unbatched(stored.shape) != unbatched(shape):
         raise DomainError(
             f"{where} has shape {list(stored.shape)}, but input '{name}' has shape {list(shape)}"
         )
+    values = _finite(stored, graph, name, where)
+    return [Fraction(value) for value in values.reshape(-1).tolist()]
+
+
+def _finite(stored: Stored, graph: Graph, name: str, where: str) -> Array:
+    """The numbers of an array. Raises DomainError for texts and the like, and for what is not
+    finite."""
+    if stored.dtype.kind not in "fiub" or stored.dtype.itemsize > 8:
+        raise DomainError(f"{where} has type {stored.dtype}; expected float16, float32 or float64")
     values = stored.values()
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        at = element_of(graph, name, int(bad[0]))
+        at = element_of(graph, name, int(bad[0]) % max(graph.types[name].size, 1))
         raise DomainError(f"{where} is {values.reshape(-1)[bad[0]]} at {at}; bounds are finite")
-    return [Fraction(value) for value in values.reshape(-1).tolist()]
+    return values
 
 
 def unbatched(shape: tuple[int, ...]) -> tuple[int, ...]:

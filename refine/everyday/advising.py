@@ -18,7 +18,7 @@ from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.enclosure import FloatArray, add_up
 from onnx_import import is_onnx
 from onnx_import.errors import ModelError
-from onnx_import.graph import DType, Graph, Sizes
+from onnx_import.graph import Array, DType, Graph, Sizes
 from onnx_import.passes.folding.tables import rows_picked
 from refine.claims.conduct import conduct_on, inputs_of
 from refine.claims.kinds.accuracy import check
@@ -36,6 +36,8 @@ from refine.results.verdict import Conduct, NodeReport, Result, Tolerance
 _ASSUMED = "-1..1"  # where nothing is said of the inputs
 _DIGITS = 3  # of the ends of a domain that is read off samples
 _MOST_POINTS = 8  # samples whose tolerance is proved
+_FEW_SAMPLES = 8  # from so many on their ranges are looked at one by one
+_MUCH_NARROWER = 4.0  # than that of all features: a range of its own
 _BUDGET = 5.0  # seconds for the bound over the domain
 _SHORT = (DType.FLOAT16, DType.BFLOAT16)
 
@@ -70,7 +72,8 @@ class Label:
 @dataclass(frozen=True)
 class Advice:
     """What is advised of a model. `domain` is `--input` of the command line, one for each input,
-    which was `assumed` where neither samples nor the model say anything; `sized` says on the
+    which was `assumed` where neither samples nor the model say anything, or `boxed`, the smallest
+    box of the samples, where features have ranges of their own; `sized` says on the
     command line what the model leaves open of its shapes. There is no `result` as long as nothing
     has been bounded over the domain."""
 
@@ -83,6 +86,14 @@ class Advice:
     at_samples: Tolerances | None
     labels: tuple[Label, ...]
     sized: tuple[str, ...] = ()
+    boxed: bool = False
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The domain, as options of a command line."""
+        if self.boxed:
+            return (f"--box={self.samples}",)
+        return tuple(f"--input={text}" for text in self.domain)
 
     @property
     def graph(self) -> Graph:
@@ -103,10 +114,9 @@ class Advice:
     @property
     def conforming(self) -> str:
         """The command that holds the runtime here to the contract."""
-        inputs = [f"--input={text}" for text in self.domain]
         name = self.setting.contract.name  # which conform is always told
         named = [] if "--contract" in self.setting.options else ["--contract", name]
-        return self.command("conform", *inputs, *named)
+        return self.command("conform", *self.over, *named)
 
     @property
     def dearest(self) -> list[NodeReport]:
@@ -137,7 +147,8 @@ def advised(
     points = _points(graph, given, ranges)
     setting = setting_for(model, graph, points, allowed, tell)
     graph, contract = setting.graph, setting.contract
-    found = Advice(model, samples, setting, ranges, assumed, None, None, (), sized)
+    boxed = samples is not None and given is not None and _of_features(graph, arrays, given)
+    found = Advice(model, samples, setting, ranges, assumed, None, None, (), sized, boxed)
     so_far(found)
     if given is not None:
         tell("tolerances at the samples")
@@ -147,7 +158,8 @@ def advised(
         found = replace(found, at_samples=at_samples, labels=tuple(_labels(at_samples)))
         so_far(found)
     tell("bounds over the domain")
-    domain = read_domain(graph, DomainOptions(inputs=ranges), contract.format_of)
+    asked = DomainOptions(box=str(samples)) if boxed else DomainOptions(inputs=ranges)
+    domain = read_domain(graph, asked, contract.format_of)
     effort = Options(cross_check=None, cache=default_directory(), budget=_BUDGET, timeout=timeout)
     return replace(found, result=check(graph, domain, contract, Tolerance(), effort))
 
@@ -175,6 +187,23 @@ def ranges_of(graph: Graph, given: Given | None) -> tuple[tuple[str, ...], bool]
         high = _few_digits(float(np.max(every, initial=-np.inf)), ROUND_CEILING)
         found.append(f"{name}={low}..{high}")
     return tuple(found), False
+
+
+def _of_features(graph: Graph, arrays: Mapping[str, Array] | None, given: Given) -> bool:
+    """Are the inputs rows of features, whose ranges in the samples are not much alike? Pixels and
+    samples of sound are all of one kind, however few of them were seen."""
+    if set(arrays or ()) != set(graph.inputs) or len(given.points) < _FEW_SAMPLES:
+        return False
+    apart = False
+    for name in graph.inputs:
+        kind = graph.types[name]
+        if not kind.dtype.is_float or len(kind.shape) > 2 or kind.size != kind.shape[-1]:
+            return False
+        every = np.stack([p[name].reshape(-1) for p in given.points])
+        low, high = np.min(every, axis=0), np.max(every, axis=0)
+        whole = float(np.max(high) - np.min(low))
+        apart = apart or bool(np.any(high - low < whole / _MUCH_NARROWER))
+    return apart
 
 
 def _guess(graph: Graph, name: str) -> str:

@@ -107,7 +107,7 @@ _FAR = 1000  # times what was found: then the domain is more than the analysis c
 def answers(found: Advice) -> Iterator[Row]:
     """The answers, in the order in which they are asked."""
     result, setting = found.result, found.setting
-    domain = tuple(f"--input={text}" for text in found.domain)
+    domain = found.over
     most = None if result is None else result.worst_found
     seen = "" if most is None else f"; the largest error that was found is {down(most, 3)}"
     if math.isfinite(found.bound):
@@ -164,7 +164,7 @@ def _tolerance(found: Advice) -> Iterator[Row]:
         yield "tolerance", said, ""
         return
     if found.at_samples is None:
-        over = tuple(f"--input={text}" for text in found.domain)
+        over = found.over
         said = (
             "the atol of a unit test, over the whole domain; at the test's own input "
             "(--inputs test.npz in place of --input) it is smaller"
@@ -177,7 +177,7 @@ def _tolerance(found: Advice) -> Iterator[Row]:
     graph = found.graph
     if count > 1 and any(not graph.types[t].dtype.is_float for t in graph.inputs):
         # integers of a test are constants of one run, of which a file of several has too many
-        over = tuple(f"--input={text}" for text in found.domain)
+        over = found.over
         said += "; over the whole domain, or with --inputs at one of the samples"
         yield "tolerance", said, found.command("tolerance", *over)
         return
@@ -209,6 +209,8 @@ def _contract(found: Advice) -> str:
 
 
 def _domain(found: Advice) -> str:
+    if found.boxed:
+        return f"each feature between the least and the largest of {found.samples}"
     text = ", ".join(found.domain) or "the ranges that the model states"
     if found.assumed:
         return f"{text}, a guess: --inputs with samples reads it off these"
@@ -243,7 +245,7 @@ def document_of_advice(found: Advice, rows: list[Row]) -> dict[str, Any]:
         "options": list(setting.options),
         "contract": setting.contract.name,
         "honoured": None if setting.conduct is None else setting.conduct.honours,
-        "domain": list(found.domain),
+        "domain": list(found.over if found.boxed else found.domain),
         "assumed": found.assumed,
         "bound": plain_number(found.bound),
         "bound_hex": float(found.bound).hex(),
