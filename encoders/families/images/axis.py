@@ -9,8 +9,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.families.gathering import Index
 from encoders.numbers.enclosure import FloatArray, add_up
+from encoders.operator import Field
 
 Weights = npt.NDArray[np.floating]  # in float32 or float64
 Float32s = npt.NDArray[np.float32]
@@ -61,6 +63,14 @@ class Axis:
         size = np.abs(exact) + np.abs(computed)
         off = add_up(np.abs(exact - computed), 2.0**-49 * size)
         return add_up(off, self.free) if free else off
+
+
+def rational_weights(field: Field, values: npt.NDArray[np.object_]) -> ObjectArray:
+    """Rationals as numbers of a field, with a sample axis of length 1 in front."""
+    made = field.constant(np.zeros(values.shape))
+    for place, value in np.ndenumerate(values):
+        made[(slice(None), *place)] = field.number(value)
+    return made
 
 
 def power_of_two(x: Fraction) -> bool:

@@ -16,6 +16,7 @@ from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.gathering import picked
+from encoders.families.images.axis import rational_weights
 from encoders.families.images.interpolation import action_of
 from encoders.families.images.sampling import (
     alongs,
@@ -81,13 +82,7 @@ def _leaves(site: Site) -> bool:
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
-    def number(values: npt.NDArray[np.object_]) -> ObjectArray:
-        made = field.constant(np.zeros(values.shape))
-        for place, value in np.ndenumerate(values):
-            made[(slice(None), *place)] = field.number(value)
-        return made
-
-    return (sampled(site, inputs[0], number),)
+    return (sampled(site, inputs[0], partial(rational_weights, field)),)
 
 
 def runtime(

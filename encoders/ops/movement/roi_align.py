@@ -28,6 +28,7 @@ from encoders.families.images.aligning import (
     regions_of,
     unit_of,
 )
+from encoders.families.images.axis import rational_weights
 from encoders.families.images.interpolation import action_of
 from encoders.families.products import ProductSum, linear_part, product_rounding
 from encoders.lemmas.combining import EXACT
@@ -65,13 +66,7 @@ def check(site: Site) -> None:
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
-    def number(values: npt.NDArray[np.object_]) -> ObjectArray:
-        made = field.constant(np.zeros(values.shape))
-        for place, value in np.ndenumerate(values):
-            made[(slice(None), *place)] = field.number(value)
-        return made
-
-    return (aligned(site, inputs[0], number),)
+    return (aligned(site, inputs[0], partial(rational_weights, field)),)
 
 
 def runtime(
