@@ -179,9 +179,13 @@ class Machine:
         lost = self._chosen(self.contract.operands, "flush_operands", np.shape(a))
         return np.where((np.abs(a) < self.tiny) & lost, a * 0.0, a)
 
+    def flushed(self, shape: tuple[int, ...]) -> Any:
+        """Of which results of this shape subnormal numbers are lost."""
+        return self._chosen(self.contract.results, "flush_results", shape)
+
     def result(self, exact: Array, always: bool = False) -> Array:
         rounded = nearest(exact, self.format)
-        lost = self._chosen(self.contract.results, "flush_results", np.shape(rounded))
+        lost = self.flushed(np.shape(rounded))
         if always and self.habits["flush_functions"]:
             lost = True
         return np.where((np.abs(rounded) < self.tiny) & lost, rounded * 0.0, rounded)

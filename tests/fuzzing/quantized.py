@@ -166,7 +166,8 @@ def _narrowed(r: Reading, x: Array, kind: Any, most: float) -> Array:
     if r.a.exact:
         return r.a.maximum(r.a.minimum(x, r.number(most)), r.number(-most))
     found = np.clip(np.asarray(x, np.float64), -most, most).astype(kind).astype(np.float64)
-    return np.asarray(found)
+    lost = np.abs(found) < float(ml_dtypes.finfo(kind).smallest_normal)
+    return np.where(lost & r.a.flushed(np.shape(found)), found * 0.0, found)
 
 
 def _cast(r: Reading) -> Array:
