@@ -179,13 +179,16 @@ class Machine:
         lost = self._chosen(self.contract.operands, "flush_operands", np.shape(a))
         return np.where((np.abs(a) < self.tiny) & lost, a * 0.0, a)
 
-    def flushed(self, shape: tuple[int, ...]) -> Any:
-        """Of which results of this shape subnormal numbers are lost."""
-        return self._chosen(self.contract.results, "flush_results", shape)
+    def flushed(self, a: Array, tiny: float, *, read: bool = False) -> Array:
+        """Results, or operands that are `read`, of a format whose normal numbers begin at `tiny`,
+        as they are left."""
+        choice = self.contract.operands if read else self.contract.results
+        lost = self._chosen(choice, "flush_operands" if read else "flush_results", np.shape(a))
+        return np.where((np.abs(a) < tiny) & lost, a * 0.0, a)
 
     def result(self, exact: Array, always: bool = False) -> Array:
         rounded = nearest(exact, self.format)
-        lost = self.flushed(np.shape(rounded))
+        lost = self._chosen(self.contract.results, "flush_results", np.shape(rounded))
         if always and self.habits["flush_functions"]:
             lost = True
         return np.where((np.abs(rounded) < self.tiny) & lost, rounded * 0.0, rounded)

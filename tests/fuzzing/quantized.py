@@ -160,14 +160,16 @@ def _layered(r: Reading) -> Array:
     return _stepped(r, m.multiply_add(m.converted(r.x[0]), f, t), r.number(0.0), r.made[0])
 
 
+_TINY = {ml_dtypes.float8_e4m3fn: 2.0**-6, ml_dtypes.float8_e5m2: 2.0**-14}  # normal from there on
+
+
 def _narrowed(r: Reading, x: Array, kind: Any, most: float) -> Array:
     """What lies beyond the type is its largest number, over the reals too; at run time it is
     rounded, and a runtime that flushes loses subnormal numbers."""
     if r.a.exact:
         return r.a.maximum(r.a.minimum(x, r.number(most)), r.number(-most))
     found = np.clip(np.asarray(x, np.float64), -most, most).astype(kind).astype(np.float64)
-    lost = np.abs(found) < float(ml_dtypes.finfo(kind).smallest_normal)
-    return np.where(lost & r.a.flushed(np.shape(found)), found * 0.0, found)
+    return np.asarray(r.a.flushed(found, _TINY[kind]))
 
 
 def _cast(r: Reading) -> Array:
@@ -177,7 +179,8 @@ def _cast(r: Reading) -> Array:
     if source in FLOATS:
         x = r.of(source).read(x)
     if source in _NARROW:
-        return r.of(target).converted(x)
+        kept = x if r.a.exact else r.a.flushed(x, _TINY[_NARROW[source][0]], read=True)
+        return r.of(target).converted(kept)
     if target == TensorProto.BOOL:
         zero = r.number(0.0)
         return r.a.less(zero, r.a.absolute(x))
