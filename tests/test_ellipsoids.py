@@ -142,7 +142,7 @@ def test_bounds_get_better_by_it_and_never_worse(
     graph, _ = network(kinds, rng, width=32)
     middle = rng.normal(0, 1, (1, 6)).astype(np.float32).astype(np.float64)
     with_it = bounds_of(graph, middle)
-    monkeypatch.setattr("refine.bounds.network.rows_of", lambda left, sizes: None)
+    monkeypatch.setattr("refine.bounds.ellipsoids.taking.rows_of", lambda left, sizes: None)
     without = bounds_of(graph, middle)
     assert with_it.maps.ellipsoids
     assert not without.maps.ellipsoids

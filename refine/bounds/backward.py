@@ -32,12 +32,15 @@ from encoders.numbers.enclosure import (
     midpoint_radius,
 )
 from encoders.numbers.leaning import Lean
-from encoders.operator import DifferenceMap, SlopeChoice, ValueMap
+from encoders.operator import DifferenceMap, Scaled, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
 from encoders.relaxations.mixtures import Mix, Mixing
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
+from refine.bounds.ellipsoids.own import charged_each
+
+_TELLING = 0.02  # of what was charged: less is not worth an ellipsoid of its own
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def pull_back(
     lines: Mapping[str, Lines] | None = None,
     arriving: dict[str, FloatArray] | None = None,
     apart: list[Apart] | None = None,
+    late: Callable[[], bool] | None = None,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -177,7 +181,8 @@ def pull_back(
     `lines` says, per node that leaves lines to choose from, which to take; `seen` has their
     coefficients. `arriving`, if given, is filled with the coefficients on differences that arrived
     at each node: what its rounding errors count for. `apart`, if given, is filled with what is the
-    same for all functionals, which is then not charged.
+    same for all functionals, which is then not charged. Where it is said when it is `late`, each
+    functional of differences gets ellipsoids of its own until then.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     through = all(t in maps.ends for t in on_differences)  # only to say what their errors come from
@@ -195,6 +200,7 @@ def pull_back(
         left=len(maps.program.steps) if most is None else most,
         arriving=arriving,
         apart=apart,
+        late=late,
     )
     backward(maps.program, semantics)
     return semantics.finished()
@@ -224,6 +230,7 @@ class _Substitution:
     moved: list[Radius] = field(default_factory=list)
     arriving: dict[str, FloatArray] | None = None
     apart: list[Apart] | None = None
+    late: Callable[[], bool] | None = None
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -266,9 +273,8 @@ class _Substitution:
             costs = self._set_apart(self.apart, step, d, pulled.cost)
         else:
             own, cost = self.maps.local[step.name].weighed(d, kept), pulled.cost
-            held = self.maps.ellipsoids.get(step.name)
-            if held is not None and between.scaled is not None:
-                cost = cost.and_also(charged_within(between.scaled(), held, free))
+            if between.scaled is not None:
+                cost = self._together(step, between.scaled(), free, cost)
             self.roundings[step.name] = own.bound
             costs = [own, cost]
         for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
@@ -277,6 +283,19 @@ class _Substitution:
                 # each sum is off by at most U of itself
                 costs.append(self.maps.radii[tensor].weighed(total, kept).times(2 * UNIT))
         self._spend(step.name, costs)
+
+    def _together(self, step: Step, left: Scaled, c: FloatArray, cost: Radius) -> Radius:
+        """What a relaxation costs, where it is known how large errors can be at once."""
+        held = self.maps.ellipsoids.get(step.name)
+        if held is None:
+            return cost
+        cost = cost.and_also(charged_within(left, held, c))
+        if self.late is None or held.sources is None:
+            return cost
+        before = sum((radius.bound for radius in self.moved), np.zeros(len(c)))
+        worth = (cost.bound > _TELLING * before) & np.isfinite(cost.bound)
+        own = charged_each(left, held.sources, c, known=cost.bound, worth=worth, late=self.late)
+        return cost.and_also(own)
 
     def _set_apart(
         self, apart: list[Apart], step: Step, d: FloatArray, cost: Radius

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
-from refine.bounds.ellipsoids.errors import Apart, ellipsoid_of, rows_of
+from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
@@ -305,8 +306,8 @@ class _Pass:
             maps.ends.add(output)
         if refine and self.backward and (final or not followed):
             self._in_time(self._refine_errors, output, final)
-        if self.branching is not None and not self.branching.late:
-            self._take_ellipsoid(step)
+        if self.branching is not None:
+            take_ellipsoid(maps, step, self.tick, self.allowance.deepest)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
@@ -325,25 +326,6 @@ class _Pass:
         deepest = None if final else self.allowance.deepest
         forms = forms_of_mixed(self.maps, step, self.tick, deepest, most)
         self.maps.mixes[step.name] = mix.enclosed(forms)
-
-    def _take_ellipsoid(self, step: Step) -> None:
-        """How large the errors of what a node reads can be at once, where it bends there."""
-        scaled = self.maps.difference_maps[step.name].scaled
-        if scaled is None or self.maps.kept or step.affine:
-            return
-        maps, left = self.maps, scaled()
-        done = [s.output for s in maps.program.steps if s.name in maps.difference_maps]
-        rows = rows_of(left, [maps.graph.types[t].size for t in done])
-        if rows is None:
-            return
-        c, sources = unit_functionals(left.share.shape, rows), list[Apart]()
-        pulled = pull_back(
-            maps, {}, {step.reads[0]: c}, self.tick, most=self.allowance.deepest, apart=sources
-        )
-        assert pulled.moved is not None
-        found = ellipsoid_of(left, rows, sources, pulled.moved.bound)
-        if found is not None:
-            maps.ellipsoids[step.name] = found
 
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
@@ -373,11 +355,13 @@ class _Pass:
         asked, others = in_parts(granted.rows, errors, granted.each, granted.costly)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
-        pulled, refined = _refine_errors(self.maps, output, asked, self.tick, most), asked
+        late = when_late(self.branching, len(asked) if final else None)
+        pull = partial(_refine_errors, self.maps, output, tick=self.tick, most=most, late=late)
+        pulled, refined = pull(asked), asked
         now = self.maps.errors[output]
         if len(others) and gained(errors, now, granted.whole, granted.costly):
             self.allowance.spend(granted.price(others))
-            pulled = pulled.joined(_refine_errors(self.maps, output, others, self.tick, most))
+            pulled = pulled.joined(pull(others))
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
         if self.branching is not None and self.cases and not self.branching.late:
@@ -434,7 +418,13 @@ def _refine_values(
 
 
 def _refine_errors(
-    maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
+    maps: Maps,
+    output: str,
+    rows: Rows,
+    *,
+    tick: Callable[[], None],
+    most: int | None,
+    late: Callable[[], bool] | None,
 ) -> Pulled:
     shape = maps.errors[output].shape
     found: list[tuple[Rows, Radius]] = []
@@ -444,7 +434,7 @@ def _refine_errors(
     done = 0
     for chunk in chunks(maps.graph, rows, copies=1):
         c = unit_functionals(shape, chunk)
-        pulled = pull_back(maps, {}, {output: c}, tick, most=most)
+        pulled = pull_back(maps, {}, {output: c}, tick, most=most, late=late)
         assert pulled.moved is not None
         found.append((chunk, pulled.moved))
         for kept, spent in ((costs, pulled.costs), (roundings, pulled.roundings)):

@@ -23,29 +23,48 @@ import numpy as np
 
 from encoders.lemmas.carrying import WITHIN_ELLIPSOID
 from encoders.lemmas.kernel import Radius, apply, carried_back
-from encoders.numbers.enclosure import FloatArray, dot_up, multiply_up
+from encoders.numbers.enclosure import (
+    SMALLEST,
+    BoolArray,
+    FloatArray,
+    add_up,
+    dot_up,
+    multiply_up,
+    sum_up,
+)
 from encoders.operator import Scaled
 from refine.bounds.ellipsoids.norms import box_norm_up, frobenius_up, root_up, spectral_up, up
 from refine.bounds.pruning import Rows
 
 _FEWEST = 8  # elements: of fewer there is little to gain
 _MOST = 1024
+_LITTLE = 0.01  # of the errors: sources of so little are not told apart
 _MOST_COEFFICIENTS = 2**22
 _SMALL = 2.0**-200  # scales are above it
-_UNDERFLOWN = 2.0**-700
+UNDERFLOWN = 2.0**-700  # more than quotients by scales of numbers that underflow
 
 
 @dataclass(frozen=True)
 class Ellipsoid:
     """Σ(d/scale)² ≤ `squares` for the difference d of what a node reads, over the elements where
-    `scale` is positive; it is 0 elsewhere."""
+    `scale` is positive; it is 0 elsewhere. `sources` is what it was made of, where it is known."""
 
     scale: FloatArray
     squares: float
+    sources: Sources | None = None
 
     def moved(self, f: Callable[[FloatArray], FloatArray]) -> Ellipsoid:
         """The same of some of the elements."""
         return Ellipsoid(f(self.scale), self.squares)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The differences of the flat elements `rows` are `matrix`·τ with all |τ| ≤ 1, but for what
+    float64 lost in each number of the matrix, which is the rounding of a product."""
+
+    rows: Rows
+    matrix: FloatArray
 
 
 @dataclass(frozen=True)
@@ -64,14 +83,22 @@ class Apart:
 
 def charged_within(left: Scaled, held: Ellipsoid, c: FloatArray) -> Radius:
     """What a relaxation leaves of functionals c (k, *shape): a radius of each."""
-    inside = held.scale > 0
     weight = multiply_up(left.share, held.scale)
     weighed = dot_up(multiply_up(c, c), multiply_up(weight, weight))
+    return within(left, c, held.scale > 0, weighed, held.squares)
+
+
+def within(
+    left: Scaled, c: FloatArray, inside: BoolArray, weighed: FloatArray, squares: FloatArray | float
+) -> Radius:
+    """What a relaxation leaves of functionals c (k, *shape): the squares of their scaled
+    coefficients where `inside` add up to at most `weighed` (k,), those of the scaled differences
+    to at most `squares`."""
     with np.errstate(all="ignore"):
-        root = np.sqrt(weighed * held.squares) * (1.0 + 2.0**-40)
-    by_each = left.remainder.times(np.where(inside, 1.0, 0.0)).weighed(c)
-    others = left.remainder.times(np.where(inside, 0.0, 1.0)).weighed(c)
-    ours = apply(WITHIN_ELLIPSOID, e=by_each, A=weighed, B=held.squares, R=root)
+        root = np.sqrt(weighed * squares) * (1.0 + 2.0**-40)
+    by_each = left.remainder.weighed(np.where(inside, c, 0.0))
+    others = left.remainder.weighed(np.where(inside, 0.0, c))
+    ours = apply(WITHIN_ELLIPSOID, e=by_each, A=weighed, B=squares, R=root)
     return carried_back((ours, others, left.rest.weighed(c)))
 
 
@@ -109,14 +136,33 @@ def ellipsoid_of(
             weight = (source.left.share * source.held.scale).reshape(-1)[inside]
             c = source.coefficients.reshape(len(rows), -1)[:, inside]
             part = c * weight / scale[:, None]
-            size = up(spectral_up(part) + frobenius_up(part) * 2.0**-48 + _UNDERFLOWN)
+            size = up(spectral_up(part) + frobenius_up(part) * 2.0**-48 + UNDERFLOWN)
             norm = up(norm + up(size * root_up(source.held.squares)))
         found = min(found, up(norm + _box(boxes)))
     if not found < 2.0**500:
         return None
     whole = np.zeros(left.share.size)
     whole[rows] = scale
-    return Ellipsoid(whole.reshape(left.share.shape), up(found * found))
+    matrix = np.concatenate([np.zeros((len(rows), 0)), *everything], axis=1)
+    known = _sources(rows, matrix, others)
+    return Ellipsoid(whole.reshape(left.share.shape), up(found * found), known)
+
+
+def _sources(rows: Rows, matrix: FloatArray, others: FloatArray) -> Sources | None:
+    """What moves the errors of the rows; columns that together are next to nothing are charged each
+    row by itself, as the others are."""
+    if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(others))):
+        return None
+    sizes = np.abs(matrix)
+    lengths = sum_up(sizes, axis=1)
+    with np.errstate(all="ignore"):
+        shares = np.nan_to_num(np.sum(sizes / lengths[:, None], axis=0))
+    order = np.argsort(shares, kind="stable")
+    few = order[np.cumsum(shares[order]) <= _LITTLE * len(rows)]
+    rest = multiply_up(sum_up(sizes[:, few], axis=1), 1.0 + 2.0**-50)
+    rest = add_up(rest, len(few) * SMALLEST)  # what of their products underflows
+    apart = np.diag(add_up(rest, others))
+    return Sources(rows, np.concatenate([np.delete(matrix, few, axis=1), apart], axis=1))
 
 
 def _columns(c: FloatArray, size: FloatArray) -> FloatArray:
@@ -134,4 +180,4 @@ def _box(parts: Sequence[FloatArray]) -> float:
     if not np.all(np.isfinite(matrix)):
         return float("inf")
     inexact = frobenius_up(matrix) * root_up(float(matrix.shape[1])) * 2.0**-49
-    return up(box_norm_up(matrix) + inexact + _UNDERFLOWN)
+    return up(box_norm_up(matrix) + inexact + UNDERFLOWN)

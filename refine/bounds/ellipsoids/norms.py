@@ -59,6 +59,21 @@ def _about_singular(rows: FloatArray) -> FloatArray | None:
     return vectors if bool(np.all(np.isfinite(vectors))) else None
 
 
+def gram_up(matrix: FloatArray, off: float = 0.0) -> float:
+    """As `spectral_up`, of a matrix with many columns, by its product with its transpose; and of
+    what this matrix is, where each number of it is known up to `off` of itself."""
+    count = matrix.shape[1]
+    with np.errstate(all="ignore"):
+        product = matrix @ matrix.T
+    squares = float(sum_up(np.diagonal(product)))
+    if not squares < np.inf:
+        return float("inf")
+    # what is summed there is not negative; so rounded up it is the square of the Frobenius norm
+    squares = up(squares * (1.0 + gamma(2 * count + 4)))
+    rounded = gamma(count + 1) * squares * (1.0 + 2.0**-40)
+    return up(root_up(up(spectral_up(product) + rounded)) + root_up(squares) * off)
+
+
 def box_norm_up(matrix: FloatArray) -> float:
     """An upper bound on ‖M·τ‖ of a matrix (m, n) over all |τ| ≤ 1.
 
