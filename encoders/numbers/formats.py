@@ -147,8 +147,10 @@ def round_down(value: Fraction, fmt: FloatFormat) -> float:
         return float(fmt.largest_finite)
     if value < -fmt.largest_finite:
         return -math.inf
-    grid = _spacing(value, fmt)
-    return float(math.floor(value / grid) * grid)
+    shift = _spacing_exponent(value, fmt)
+    top, under = value.numerator, value.denominator
+    steps = (top << -shift) // under if shift < 0 else top // (under << shift)
+    return math.ldexp(steps, shift)  # exact: a number of a format within binary64
 
 
 def round_up(value: Fraction, fmt: FloatFormat) -> float:
@@ -258,13 +260,17 @@ _EXPONENT_BITS = np.int64(0x7FF0_0000_0000_0000)
 
 def _spacing(value: Fraction, fmt: FloatFormat) -> Fraction:
     """The distance between neighbouring numbers of `fmt` in the binade of a finite value."""
-    magnitude = abs(value)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < power_of_two(exponent):
-        exponent -= 1
-    if not magnitude:
-        exponent = fmt.emin
-    return power_of_two(max(exponent, fmt.emin) - fmt.precision + 1)
+    return power_of_two(_spacing_exponent(value, fmt))
+
+
+def _spacing_exponent(value: Fraction, fmt: FloatFormat) -> int:
+    """The logarithm of that distance to base 2."""
+    top, under = abs(value.numerator), value.denominator
+    if not top:
+        return fmt.emin - fmt.precision + 1
+    exponent = top.bit_length() - under.bit_length()
+    shifted = (top << -exponent) < under if exponent < 0 else top < (under << exponent)
+    return max(exponent - shifted, fmt.emin) - fmt.precision + 1
 
 
 def _require_within_binary64(fmt: FloatFormat) -> None:
