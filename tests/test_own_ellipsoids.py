@@ -7,8 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_ellipsoids import KINDS, bounds_of, exact_square
-from test_free_lines import network
+from test_ellipsoids import KINDS, exact_square, with_and_without
 
 from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import apply
@@ -128,13 +127,7 @@ def test_nothing_is_asked_when_it_is_late_or_not_worth_it() -> None:
 def test_bounds_get_better_by_them_and_never_worse(
     kinds: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(len(kinds))
-    graph, _ = network(kinds, rng, width=32)
-    middle = rng.normal(0, 1, (1, 6)).astype(np.float32).astype(np.float64)
-    with_them = bounds_of(graph, middle)
-    monkeypatch.setattr("refine.bounds.network.when_late", lambda branching, outputs: None)
-    without = bounds_of(graph, middle)
-    for tensor, error in with_them.maps.errors.items():
-        assert np.all(error <= without.maps.errors[tensor] * (1 + 1e-9)), tensor
+    part = "refine.bounds.network.when_late"
+    with_them, without = with_and_without(kinds, monkeypatch, part)
     if kinds != ["Sigmoid"] * 5:  # its last rounding is nearly all of the bound
         assert with_them.largest < 0.99 * without.largest
