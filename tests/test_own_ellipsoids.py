@@ -31,10 +31,12 @@ def largest(w: FloatArray, matrix: FloatArray) -> Fraction:
     exact = [[Fraction(float(x)) for x in row] for row in matrix]
     weights = [Fraction(float(x)) for x in w]
     most = Fraction(0)
-    for signs in itertools.product((-1, 1), repeat=matrix.shape[1] - 1):
-        at = (1, *signs)
-        rows = (abs(sum(s * m for s, m in zip(at, row, strict=True))) for row in exact)
-        most = max(most, sum((a * b for a, b in zip(weights, rows, strict=True)), Fraction(0)))
+    for signs in itertools.product((Fraction(-1), Fraction(1)), repeat=matrix.shape[1] - 1):
+        at = (Fraction(1), *signs)
+        total = Fraction(0)
+        for weight, row in zip(weights, exact, strict=True):
+            total += weight * abs(sum((s * m for s, m in zip(at, row, strict=True)), Fraction(0)))
+        most = max(most, total)
     return most
 
 
