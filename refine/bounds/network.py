@@ -306,8 +306,8 @@ class _Pass:
             maps.ends.add(output)
         if refine and self.backward and (final or not followed):
             self._in_time(self._refine_errors, output, final)
-        if self.branching is not None:
-            take_ellipsoid(maps, step, self.tick, self.allowance.deepest)
+        if self.branching is not None and self.backward:
+            self._in_time(take_ellipsoid, maps, step, self.tick, self.allowance.deepest)
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
