@@ -9,7 +9,7 @@ import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, add_up, dot_up, gamma, norms_up, sum_up
 
-_MOST = 2**24  # entries of the products of moves with each other
+_MOST = 2**24  # entries of what is computed at once
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,14 @@ class RowForms:
 
     def along(self, v: FloatArray) -> FloatArray:
         """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle."""
-        pulled = np.matmul(v.transpose(1, 0, 2), self.moves)
-        moved = sum_up(np.abs(pulled), axis=2).T
+        rows, n, m = self.moves.shape
         each = sum_up(np.abs(self.moves), axis=2)
-        lost = dot_up(v, gamma(self.moves.shape[1] + 4) * each + 2.0**-900, 1)
-        return add_up(add_up(moved, lost), dot_up(v, self.rest, 1))
+        lost = dot_up(v, gamma(n + 4) * each + 2.0**-900, 1)
+        many = max(_MOST // max(rows * m, 1), 1)
+        moved = [self._moved(v[at : at + many]) for at in range(0, len(v), many)]
+        return add_up(add_up(np.concatenate(moved), lost), dot_up(v, self.rest, 1))
+
+    def _moved(self, v: FloatArray) -> FloatArray:
+        """(k, rows): Σ|Mᵀv|, of sums as float64 computes them."""
+        pulled = np.matmul(v.transpose(1, 0, 2), self.moves)
+        return np.asarray(sum_up(np.abs(pulled), axis=2).T)

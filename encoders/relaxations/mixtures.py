@@ -43,6 +43,8 @@ from encoders.relaxations.bilinear import (
 )
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
 
+_AT_ONCE = 2**22  # numbers in what functionals of mixtures become
+
 
 @dataclass(frozen=True)
 class Mixing(Interval):
@@ -130,20 +132,28 @@ def _left(
     reach = np.matmul(np.abs(c), np.swapaxes(of_v, -1, -2))
     reach = reach * (1.0 + gamma(2 * c.shape[-1] + 4)) + 2.0**-900
     if near.forms is not None:
-        batch, columns, count = c.shape[1:-2], c.shape[-1], of_v.shape[-2]
-        moves = near.forms.moves.reshape(*batch, count, columns, -1)
-        pulled = np.einsum("k...rd,...jdm->k...rjm", c, moves)
-        moved = sum_up(np.abs(pulled), axis=-1)
-        lost = sum_up(np.abs(moves), axis=-1) * gamma(columns + 4) + 2.0**-900
-        off = np.abs(near.forms.middle.reshape(*batch, count, columns) - m) * (1.0 + 2.0**-50)
-        rest = add_up(add_up(near.forms.rest.reshape(*batch, count, columns), lost), off)
-        beside = np.matmul(np.abs(c), np.swapaxes(rest, -1, -2))
-        beside = beside * (1.0 + gamma(2 * columns + 4)) + 2.0**-900
-        reach = np.minimum(reach, add_up(moved, beside))
+        many = max(_AT_ONCE // (near.forms.moves[..., 0, :].size * c.shape[-2]), 1)
+        parts = [c[at : at + many] for at in range(0, len(c), many)]
+        joint = [_reach(near.forms, part, m) for part in parts]
+        reach = np.minimum(reach, np.concatenate(joint))
     weighed = sum_up(multiply_up(reach, each), axis=-1)
     whole = multiply_up(np.max(reach, axis=-1), near.apart[..., 0])
     left = np.minimum(weighed, whole)
     return sum_up(left, axis=tuple(range(1, left.ndim)))
+
+
+def _reach(forms: RowForms, c: FloatArray, m: FloatArray) -> FloatArray:
+    """(k, …, rows of c, rows of v): how far functionals c of a row of v are from what they are of
+    m, by forms of all rows of v."""
+    batch, columns, count = c.shape[1:-2], c.shape[-1], m.shape[-2]
+    moves = forms.moves.reshape(*batch, count, columns, -1)
+    pulled = np.einsum("k...rd,...jdm->k...rjm", c, moves)
+    lost = sum_up(np.abs(moves), axis=-1) * gamma(columns + 4) + 2.0**-900
+    off = np.abs(forms.middle.reshape(*batch, count, columns) - m) * (1.0 + 2.0**-50)
+    rest = add_up(add_up(forms.rest.reshape(*batch, count, columns), lost), off)
+    beside = np.matmul(np.abs(c), np.swapaxes(rest, -1, -2))
+    beside = beside * (1.0 + gamma(2 * columns + 4)) + 2.0**-900
+    return add_up(sum_up(np.abs(pulled), axis=-1), beside)
 
 
 def _same_batch(b: Bilinear, p: Interval, v: Interval) -> bool:

@@ -12,6 +12,8 @@ from encoders.numbers.row_forms import RowForms
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.optimising import chunks
 
+_MOST = 2**24  # slopes
+
 
 def row_forms(
     maps: Maps,
@@ -21,12 +23,15 @@ def row_forms(
     most: int | None,
     *,
     centred: bool,
-) -> RowForms:
+) -> RowForms | None:
     """The numbers of each row (rows, n) of flat positions, less their mean where `centred`, by
-    linear bounds from both sides, which are taken for their middle and what they are apart."""
+    linear bounds from both sides, which are taken for their middle and what they are apart;
+    None where that is too much, or not bounded."""
     x, n = maps.values[tensor], index.shape[1]
     given = [midpoint_radius(maps.values[t]) for t in maps.graph.inputs]
     mid, radius = (np.concatenate([v[k].reshape(-1) for v in given]) for k in (0, 1))
+    if index.size * len(mid) > _MOST:
+        return None
     slopes, sides = (np.zeros((2, index.size, *s)) for s in ((len(mid),), ()))
     for chunk in chunks(maps.graph, np.arange(index.size), copies=1):
         c = np.zeros((len(chunk), x.lo.size))
@@ -53,7 +58,8 @@ def row_forms(
     # 1/n is rounded in the functionals, as are all of these sums
     rest = rest + 4.0 * UNIT * np.max(x.magnitude) + gamma(len(mid) + 16) * size + 2.0**-900
     middle = slope @ mid + side
+    moves = slope * radius
+    if not all(np.all(np.isfinite(v)) for v in (middle, moves, rest)):
+        return None
     shape = index.shape
-    return RowForms(
-        middle.reshape(shape), (slope * radius).reshape(*shape, -1), rest.reshape(shape)
-    )
+    return RowForms(middle.reshape(shape), moves.reshape(*shape, -1), rest.reshape(shape))

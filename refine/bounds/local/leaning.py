@@ -48,6 +48,8 @@ def lean(
     if np.all(reach <= _ENOUGH * size):
         return None
     forms = row_forms(maps, tensor, index, tick, most, centred=centred)
+    if forms is None:
+        return None
     w = _nearest(c, forms.moves)
     w = w - w.mean(axis=1, keepdims=True) if centred else w
     # any direction will do: one of about 1, whose squares float64 holds
