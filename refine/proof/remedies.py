@@ -130,6 +130,6 @@ def _left(node: NodeBounds, contract: RuntimeContract) -> float:
     charged = before > 0
     if not np.any(charged) or np.any(found[~charged] > 0):
         return 1.0
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         left = float(np.max(found[charged] / before[charged]))
     return left if left < 1.0 else 1.0
