@@ -40,7 +40,14 @@ from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
-from refine.bounds.pruning import Effort, Rows, feeds_nonlinear, widths, worth_refining
+from refine.bounds.pruning import (
+    Effort,
+    Rows,
+    bends_at_zero,
+    feeds_nonlinear,
+    widths,
+    worth_refining,
+)
 from refine.pair.quantised.bends import cut, phases
 from refine.pair.quantised.changed_layers import changed_layer
 from refine.pair.quantised.lifting import Role
@@ -182,6 +189,8 @@ class _Bounding:
             roles = [self.pair.copy.roles[s.name] for s in readers]
             if bends:
                 rows = worth_refining(program, out, self.ranges.held[out], wide, self.effort)
+                if bends_at_zero(program, out):  # else on one side, where nothing is lost
+                    rows = rows[self._open(out).reshape(-1)[rows]]
             elif any(r.own is not None for r in roles):
                 rows = np.arange(wide.size)
             else:
@@ -195,6 +204,12 @@ class _Bounding:
             order = np.argsort(-wide.reshape(-1)[rows], kind="stable")[:_ROWS]
             rows = np.sort(rows[order])
         return rows
+
+    def _open(self, out: str) -> BoolArray:
+        """Elements of which it is not known, of the original's or the copy's, on which side of
+        zero they are."""
+        ends = (self.ranges.maps.values[out], self.ranges.held[out])
+        return np.asarray(np.any([(v.lo < 0.0) & (v.hi > 0.0) for v in ends], axis=0))
 
     def _forward(self, step: Step) -> RoundingBound:
         """Enters what is known behind a node; what its run loses."""
@@ -391,12 +406,10 @@ class _Bounding:
         )
 
     def _refine_apart(self, out: str, rows: Rows) -> None:
-        """Better ranges of d, and of x̂ = x + d: of both together, for noise and weights that move d
-        move x̂ too, and no less than that."""
+        """Better ranges of d, and so of x̂ = x + d."""
         ranges = self.ranges
         d, held = ranges.apart[out], ranges.held[out]
         lo, hi = d.lo.reshape(-1).copy(), d.hi.reshape(-1).copy()
-        low, high = held.lo.reshape(-1).copy(), held.hi.reshape(-1).copy()
         final = out in self.pair.meant.outputs
         found: list[tuple[Rows, Radius]] = []
         for chunk in self._chunks(rows):
@@ -417,15 +430,10 @@ class _Bounding:
                 self._blame(out, radius)
             hi[chunk] = np.minimum(hi[chunk], ends[:k])
             lo[chunk] = np.maximum(lo[chunk], -ends[k:])
-            if not final:
-                upper, cost = self._pulled(out, signs, signs)
-                ends = add_up(upper, cost.bound)
-                high[chunk] = np.minimum(high[chunk], ends[:k])
-                low[chunk] = np.maximum(low[chunk], -ends[k:])
         radius = ranges.radii[out].and_also(known_at(d.shape, found))
         ranges.enter(
             out,
-            both(held, Interval(low.reshape(d.shape), high.reshape(d.shape))),
+            held,
             both(d, Interval(lo.reshape(d.shape), hi.reshape(d.shape))),
             radius,
         )
