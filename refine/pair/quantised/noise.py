@@ -69,6 +69,9 @@ from refine.pair.sameness import is_copy
 
 _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of them
 _ROWS = 4096  # functionals of one tensor at most
+_MUCH = 2**26  # coefficients carried past nodes, beyond which a pass is made but once
+_MOST = 2**27  # beyond which all tensors but the outputs share what is left
+_SHARE = 0.25  # of what is left, for each
 
 
 def noise_bounds(
@@ -89,10 +92,16 @@ def noise_bounds(
         whole = Known({}, {}) if known is None else known
         bounding = _Bounding(pair, contract, tick, _start(pair, box), backward, whole)
         bounds = bounding.bounds()
-        if not (backward and bounding.saturated):
+        if not (backward and bounding.saturated) or bounding.carried > _MUCH:
             return bounds
         other = replace(
-            bounding, ranges=_start(pair, box), steep=False, effort=Effort(), worst={}, last=None
+            bounding,
+            ranges=_start(pair, box),
+            steep=False,
+            effort=Effort(),
+            worst={},
+            carried=0,
+            last=None,
         ).bounds()
         best, worse = sorted((bounds, other), key=lambda b: b.largest)
         radii = {t: r.and_also(worse.radii[t]) for t, r in best.radii.items()}
@@ -120,6 +129,7 @@ class _Bounding:
     saturated: bool = False
     effort: Effort = field(default_factory=Effort)
     worst: dict[str, Spent] = field(default_factory=dict)
+    carried: int = 0
     last: Walk | None = None
 
     @cached_property
@@ -200,9 +210,14 @@ class _Bounding:
                         steps = np.broadcast_to((held.hi - held.lo) / role.grid.scale, held.shape)
                         one = _settled(role.grid, held)
                         rows = np.flatnonzero((steps < _FEW_STEPS) & ~one)
-        if len(rows) > _ROWS:
-            order = np.argsort(-wide.reshape(-1)[rows], kind="stable")[:_ROWS]
+        most = _ROWS
+        if not final:
+            left = int(_SHARE * (_MOST - self.carried)) // max(self.effort.elements, 1)
+            most = min(most, max(left, 0))
+        if len(rows) > most:
+            order = np.argsort(-wide.reshape(-1)[rows], kind="stable")[:most]
             rows = np.sort(rows[order])
+        self.carried += len(rows) * self.effort.elements
         return rows
 
     def _open(self, out: str) -> BoolArray:
