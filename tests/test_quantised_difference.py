@@ -22,6 +22,7 @@ from onnx_import import load
 from refine.bounds.network import InputBox
 from refine.pair.comparison import comparison
 from refine.pair.pair import pair_of
+from refine.pair.quantised import noise
 from refine.pair.quantised.beyond_rounding import beyond_rounding
 from refine.pair.quantised.lockstep import Lockstep, lockstep
 from refine.pair.quantised.noise import noise_bounds
@@ -110,6 +111,23 @@ def test_in_a_small_ball_the_bound_is_near_what_is_found(
     radius = 0.001
     bound = both.bound(*ends(centre, radius))
     assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
+
+
+@pytest.mark.parametrize("name", ["residual", "transformer"])
+@pytest.mark.parametrize("most", [0, 2**12, 2**17])
+def test_with_little_work_the_bound_is_wider_and_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    both = compared(tmp_path, NETWORKS[name](7), Form.QDQ)
+    shape = both.sides.original.types["x"].shape
+    centre = np.random.default_rng(11).uniform(-0.9, 0.9, shape).astype(np.float32)
+    whole = both.bound(*ends(centre, 0.003))
+    monkeypatch.setattr(noise, "_MOST", most)
+    monkeypatch.setattr(noise, "_MUCH", most)
+    cut = both.bound(*ends(centre, 0.003))
+    assert found_within(both, centre, 0.003, 30, seed=5) <= cut
+    assert np.isfinite(cut)
+    assert whole <= cut * (1 + 1e-9)
 
 
 def test_a_problem_is_handed_to_other_processes(tmp_path: Path) -> None:
