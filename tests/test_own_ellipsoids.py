@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
-from test_ellipsoids import KINDS, exact_square, with_and_without
+from test_ellipsoids import KINDS, bounds_of, exact_square, with_and_without
+from test_free_lines import network
 
 from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import apply
@@ -110,8 +112,9 @@ def test_sources_that_are_next_to_nothing_stay_charged() -> None:
     kept = found.sources.matrix
     assert kept.shape[1] < 40
     exact = [sum(Fraction(abs(float(x))) for x in row) for row in kept]
-    for row, total in zip(m, exact, strict=True):
-        assert total >= sum(Fraction(abs(float(x))) for x in row)
+    for row, other, total in zip(m, others, exact, strict=True):
+        every = (Fraction(abs(float(x))) for x in (*row, other))
+        assert total >= sum(every, Fraction(0))
 
 
 def test_nothing_is_asked_when_it_is_late_or_not_worth_it() -> None:
@@ -133,3 +136,49 @@ def test_bounds_get_better_by_them_and_never_worse(
     with_them, without = with_and_without(kinds, monkeypatch, part)
     if kinds != ["Sigmoid"] * 5:  # its last rounding is nearly all of the bound
         assert with_them.largest < 0.99 * without.largest
+
+
+def loudest(
+    weights: list[FloatArray], local: list[FloatArray], free: list[Any], row: int, rng: Any
+) -> float:
+    """How far roundings and slopes in 0..1, both free, were seen to move an element: each in turn
+    takes the sign, or the end, that moves it most."""
+    most = 0.0
+    for _ in range(6):
+        slopes = [np.where(u, rng.integers(0, 2, len(u)), a).astype(float) for u, a in free]
+        value = -1.0
+        while True:
+            pulls = [np.eye(weights[-1].shape[1])[row]]
+            for w, s in zip(weights[:0:-1], slopes[::-1], strict=True):
+                pulls.insert(0, (w @ pulls[0]) * s)
+            reached = sum(float(np.abs(p) @ e) for p, e in zip(pulls, local, strict=True))
+            if reached <= value * (1 + 1e-9):
+                break
+            value, d = reached, np.sign(pulls[0]) * local[0]
+            for k, (u, a) in enumerate(free):
+                slopes[k] = np.where(u, (weights[k + 1] @ pulls[k + 1]) * d > 0, a).astype(float)
+                d = (slopes[k] * d) @ weights[k + 1] + np.sign(pulls[k + 1]) * local[k + 1]
+        most = max(most, value)
+    return most
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_signs_and_slopes_go_beyond_the_bounds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph, _ = network(["Relu"] * 4, rng, width=24)
+    bounds = bounds_of(graph, rng.normal(0, 1, (1, 6)))
+    maps, weights, local, free = bounds.maps, [], [], []
+    nearest = 0.0
+    for step in maps.program.steps:
+        if step.node.op == "Relu":
+            x, e = maps.values[step.reads[0]], maps.errors[step.reads[0]]
+            free.append((((x.lo < e) & (x.hi > -e))[0], (x.lo >= e)[0]))
+            continue
+        weights.append(np.asarray(graph.constants[step.node.inputs[1]], np.float64))
+        local.append(maps.local[step.name].bound[0])
+        error = maps.errors[step.output][0]
+        for row in range(0, len(error), 5):
+            reached = loudest(weights, local, free, row, rng)
+            assert reached <= error[row] * (1 + 1e-9), (step.name, row)
+            nearest = max(nearest, reached / error[row] if len(free) > 1 else 0.0)
+    assert nearest > 0.4, "what was tried comes nowhere near"
