@@ -47,6 +47,7 @@ _LEVELS = (
     Branching(steps=8, parts=128, total=2048, cases=1024),
     Branching(steps=8, parts=512, total=8192, cases=4096),
     Branching(steps=8, parts=4096, total=32768, cases=16384),
+    Branching(steps=8, parts=16384, total=131072, cases=65536),
 )
 _EFFORT = 0.8  # the share of the time left for effort; the rest is for the end of the pass
 _PASSES = 2.0  # that end may take as long as so many plain passes
