@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,16 @@ def test_what_is_lost_falls_with_the_square_of_how_far_rows_vary() -> None:
         there = v[:, 0] * near.across + near.down * at.along
         lost.append(np.max(there @ middle[0] + near.constant[:, 0] - value))
     assert lost[0] > 3.0 * lost[1] > 9.0 * lost[2]
+
+
+def test_norms_whose_squares_are_subnormal_say_no_more_than_they_are() -> None:
+    """A square below 2^-1022 may be rounded up by a quarter."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        a = 10.0 ** rng.uniform(-163, -150) * rng.uniform(0.2, 1.0, (1, 3))
+        square = sum(Fraction(float(v)) ** 2 for v in a[0])
+        least = float(np.linalg.norm(a * 2.0**500) * 2.0**-500 * (1.0 - 2.0**-50))
+        assert Fraction(least) ** 2 <= square
+        x = Interval(-2.0 * a, 2.0 * a)
+        found = normalized(x, 0.0, centred=False, least=np.array([[least]]))
+        assert Fraction(float(found.sigma.lo[0, 0])) ** 2 <= square / 3

@@ -89,7 +89,7 @@ def normalized(
     if forms is not None:
         variance = both_ranges(variance, _square_near(forms))
     if least is not None:
-        low = np.maximum(least * least / n * (1.0 - 2.0**-50), 0.0)
+        low = np.maximum(least * least / n * (1.0 - 2.0**-50) - 2.0**-1000, 0.0)
         variance = both_ranges(variance, Interval(low, np.full(low.shape, np.inf)))
     shifted = Interval(add_down(variance.lo, epsilon), add_up(variance.hi, epsilon))
     with np.errstate(invalid="ignore"):
