@@ -421,10 +421,12 @@ class _Bounding:
         )
 
     def _refine_apart(self, out: str, rows: Rows) -> None:
-        """Better ranges of d, and so of x̂ = x + d."""
+        """Better ranges of d, and of x̂ = x + d: where there is work to spare of both together, for
+        noise and weights that move d move x̂ too, and no less than that."""
         ranges = self.ranges
         d, held = ranges.apart[out], ranges.held[out]
         lo, hi = d.lo.reshape(-1).copy(), d.hi.reshape(-1).copy()
+        low, high = held.lo.reshape(-1).copy(), held.hi.reshape(-1).copy()
         final = out in self.pair.meant.outputs
         found: list[tuple[Rows, Radius]] = []
         for chunk in self._chunks(rows):
@@ -445,10 +447,15 @@ class _Bounding:
                 self._blame(out, radius)
             hi[chunk] = np.minimum(hi[chunk], ends[:k])
             lo[chunk] = np.maximum(lo[chunk], -ends[k:])
+            if not final and self.carried <= _MUCH:
+                upper, cost = self._pulled(out, signs, signs)
+                ends = add_up(upper, cost.bound)
+                high[chunk] = np.minimum(high[chunk], ends[:k])
+                low[chunk] = np.maximum(low[chunk], -ends[k:])
         radius = ranges.radii[out].and_also(known_at(d.shape, found))
         ranges.enter(
             out,
-            held,
+            both(held, Interval(low.reshape(d.shape), high.reshape(d.shape))),
             both(d, Interval(lo.reshape(d.shape), hi.reshape(d.shape))),
             radius,
         )
