@@ -34,7 +34,6 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
-from encoders.quantizing import Grid, nearest_integers
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.local.errors import Run
@@ -62,6 +61,7 @@ from refine.pair.quantised.through import (
     on_grid,
     plus,
     regridded,
+    settled_on,
     settled_or_noisy,
     times,
 )
@@ -208,7 +208,7 @@ class _Bounding:
                     if role.grid is not None:
                         held = self.ranges.held[out]
                         steps = np.broadcast_to((held.hi - held.lo) / role.grid.scale, held.shape)
-                        one = _settled(role.grid, held)
+                        one = settled_on(role.grid, held)
                         rows = np.flatnonzero((steps < _FEW_STEPS) & ~one)
         most = _ROWS
         if not final:
@@ -489,12 +489,6 @@ class _Bounding:
             walk.carry(step)
         self.last = walk
         return walk.finished()
-
-
-def _settled(grid: Grid, held: Interval) -> BoolArray:
-    """Where there is one integer alone that may be stored for numbers in these ranges."""
-    q = nearest_integers(grid.steps(held))
-    return np.asarray(q.lo == q.hi)
 
 
 def _called(step: Step, op: str) -> Step:

@@ -28,7 +28,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.operator import DifferenceMap, ValueMap
 from encoders.program import Step
-from encoders.quantizing import Grid
+from encoders.quantizing import Grid, nearest_integers
 from refine.bounds.backward import Maps
 
 
@@ -175,6 +175,12 @@ class Walk:
         none = exactly_zero(EXACT, self.total.shape)
         upper = np.where(np.isnan(self.total), np.inf, self.total)
         return upper, carried_back((none, *self.costs))
+
+
+def settled_on(grid: Grid, held: Interval) -> BoolArray:
+    """Where there is one integer alone that may be stored for numbers in these ranges."""
+    q = nearest_integers(grid.steps(held))
+    return np.asarray(q.lo == q.hi)
 
 
 def settled_or_noisy(settled: BoolArray, reached: Interval, noise: Radius) -> Through:
