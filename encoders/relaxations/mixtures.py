@@ -147,7 +147,8 @@ def _reach(forms: RowForms, c: FloatArray, m: FloatArray) -> FloatArray:
     m, by forms of all rows of v."""
     batch, columns, count = c.shape[1:-2], c.shape[-1], m.shape[-2]
     moves = forms.moves.reshape(*batch, count, columns, -1)
-    pulled = np.einsum("k...rd,...jdm->k...rjm", c, moves)
+    side_by_side = np.moveaxis(moves, -2, -3).reshape(*batch, columns, -1)
+    pulled = np.matmul(c, side_by_side).reshape(*c.shape[:-1], count, -1)
     lost = sum_up(np.abs(moves), axis=-1) * gamma(columns + 4) + 2.0**-900
     off = np.abs(forms.middle.reshape(*batch, count, columns) - m) * (1.0 + 2.0**-50)
     rest = add_up(add_up(forms.rest.reshape(*batch, count, columns), lost), off)

@@ -54,6 +54,8 @@ def normalized_values(
     """Normalised rows of x (rows, n), of which `mapped` is what a Jacobian says; that costs about
     |c|·`charge`. Deviations are at most `deviation` (rows, n)."""
     n = x.shape[1]
+    if around is not None and not around.vary:
+        around = None
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         over = Interval(
             np.nextafter(1.0 / sigma.hi[:, 0], -np.inf), np.nextafter(1.0 / sigma.lo[:, 0], np.inf)

@@ -26,6 +26,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.numbers.row_forms import RowForms
 
+_LITTLE = 0.03  # of a row's length: slopes entry by entry are as good then
 _PIECES = 8  # of the range of τ, on each of which the largest σ is taken
 _TINY = 2.0**-960
 _SLACK = 32.0 * UNIT  # of a handful of roundings
@@ -55,6 +56,11 @@ class Tangents:
     inverse: FloatArray
     largest: FloatArray
     centred: bool
+
+    @property
+    def vary(self) -> bool:
+        """Do any rows vary by enough, beside their length, that this is a gain?"""
+        return bool(np.any(self.reach > _LITTLE * norms_up(self.middle, axis=1)))
 
     def moves(self, v: FloatArray) -> FloatArray:
         """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle, in

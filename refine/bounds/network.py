@@ -54,6 +54,7 @@ from refine.bounds.secant_branching import branched_upper, can_branch
 from refine.common.clock import ShortOfTime
 
 _MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
+_MOST_MIXED = 10**9  # of those that say how what is mixed moves
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ class _Pass:
 
     def _enclose_mixed(self, step: Step, mix: Mix, final: bool) -> None:
         """How what it mixes moves with the inputs."""
-        most = int(_MOST_LEANING // self.effort.times(2).whole)
+        most = int(_MOST_MIXED // self.effort.times(2).whole)
         deepest = None if final else self.allowance.deepest
         forms = forms_of_mixed(self.maps, step, self.tick, deepest, most)
         self.maps.mixes[step.name] = mix.enclosed(forms)

@@ -26,7 +26,9 @@ from refine.bounds.optimising import chunks
 
 _STEPS = 300
 _TINY = 2.0**-1070  # more than float64 loses in a product
-_ENOUGH = 0.1  # of the norm that rows have in the middle
+_LITTLE = 0.1  # of the norm that rows have in the middle: slopes are as good as constant
+_FAR = 0.5  # of it: without this, next to nothing is known
+_SPARE = 8  # times as many functionals as are affordable otherwise
 
 
 def lean(
@@ -37,7 +39,7 @@ def lean(
     rows = step.operator.normalizes
     tensor = step.reads[0]
     x = maps.values[tensor]
-    if rows is None or x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
+    if rows is None or 2 * x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
         return None
     index, centred = rows(step.site)
     mid, radius = midpoint_radius(x)
@@ -45,7 +47,8 @@ def lean(
     c = middle - middle.mean(axis=1, keepdims=True) if centred else middle
     reach = np.linalg.norm(radius.reshape(-1)[index], axis=1)
     size = np.linalg.norm(c, axis=1)
-    if np.all(reach <= _ENOUGH * size):
+    needed = 1 if np.any(reach > _FAR * size) else _SPARE
+    if np.all(reach <= _LITTLE * size) or 2 * needed * x.lo.size > affordable:
         return None
     forms = row_forms(maps, tensor, index, tick, most, centred=centred)
     if forms is None:

@@ -24,6 +24,7 @@ from refine.bounds.backward import Maps
 from refine.bounds.local.forms import row_forms
 
 _MOST = 2**52  # positions that float64 numbers tell apart
+_LITTLE = 0.03  # of all weights of a row: products of ranges are as good then
 _MOST_PRODUCTS = 2**21  # of a functional of mixtures with how these move
 
 
@@ -62,9 +63,11 @@ def _near(
     middle, radius = midpoint_radius(scores)
     if not (np.all(np.isfinite(middle)) and np.all(np.isfinite(radius))):
         return None
-    weights, off = midpoint_radius(made.operator.values(made.site, [point(middle)]).range)
     two = np.sort(radius.reshape(-1)[rows], axis=1)[:, -2:]
     apart = 2.0 * np.tanh(0.25 * np.sum(two, axis=1) * (1.0 + 2.0**-40)) * (1.0 + 2.0**-40)
+    if np.all(apart <= _LITTLE):
+        return None
+    weights, off = midpoint_radius(made.operator.values(made.site, [point(middle)]).range)
     apart = add_up(apart, sum_up(off.reshape(-1)[rows], axis=1))
     return Near(weights.reshape(-1)[at], apart[found], None)
 
