@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from grid_cases import Case, Data, const, kept, made_of, run
 from onnx import TensorProto, helper, numpy_helper
@@ -194,6 +195,23 @@ def test_scales_that_change_no_length_are_said_to_be_read_differently(
     given = {"mode": mode, "scales": (1.3,), "coordinate_transformation_mode": "asymmetric"}
     (note,) = program_of(graph_of(Case("Resize", 13, (run(3),), given, "float32"), tmp_path)).notes
     assert "onnxruntime copies its input" in note
+
+
+def test_group_normalization_is_said_to_cancel_in_onnxruntime(tmp_path: Path) -> None:
+    """Of 40000 to 40003 it makes hundreds, where rows of 4 reach √3 at most."""
+    given = (run(1, 2, 2), kept(2), kept(2))
+    case = Case("GroupNormalization", 21, given, {"num_groups": 1}, "float32")
+    made = made_of(case).model
+    (note,) = program_of(graph_of(case, tmp_path)).notes
+    assert "mean of squares" in note
+    ones = [("s", np.ones(2, np.float32)), ("b", np.zeros(2, np.float32))]
+    del made.graph.initializer[:]
+    made.graph.node[0].input[1:] = [name for name, _ in ones]
+    made.graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in ones)
+    x = np.arange(40000, 40004, dtype=np.float32).reshape(1, 2, 2)
+    session = ort.InferenceSession(made.SerializeToString())
+    (y,) = session.run(None, {session.get_inputs()[0].name: x})
+    assert np.max(np.abs(np.asarray(y))) > 100.0
 
 
 def _sequential() -> RuntimeContract:

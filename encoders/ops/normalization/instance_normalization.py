@@ -78,6 +78,15 @@ def check_group(site: Site) -> None:
         require_shape(site, position, (groups if site.node.opset < 21 else channels,))
 
 
+def group_notes(site: Site) -> tuple[str, ...]:
+    """onnxruntime has no kernel of it and executes the function that ONNX defines."""
+    return (
+        f"{site.node.describe()}: onnxruntime takes the variance for the mean of squares less the "
+        "square of the mean, which cancels where numbers are far from 0; bounds are of runtimes "
+        "that take the mean away first",
+    )
+
+
 def gradient(r: Reverse) -> Carried:
     rank = len(r.x.shape)
 
@@ -122,20 +131,23 @@ OPERATORS = (
     .reading("epsilon")
     .derived(Gradient(rule=gradient))
     .by_version(),
-    normalizing_operator(
-        "GroupNormalization",
-        18,
-        Layout(
-            _group_rows,
-            _per_channel_or_group,
-            _per_channel_or_group,
-            centred=True,
-            foldable=True,
-            stash=_stash,
-        ),
-        check_group,
-    )
-    .reading("epsilon", "num_groups", "stash_type")
-    .derived(Gradient(rule=group_gradient))
-    .by_version(),
+    replace(
+        normalizing_operator(
+            "GroupNormalization",
+            18,
+            Layout(
+                _group_rows,
+                _per_channel_or_group,
+                _per_channel_or_group,
+                centred=True,
+                foldable=True,
+                stash=_stash,
+            ),
+            check_group,
+        )
+        .reading("epsilon", "num_groups", "stash_type")
+        .derived(Gradient(rule=group_gradient))
+        .by_version(),
+        notes=group_notes,
+    ),
 )
