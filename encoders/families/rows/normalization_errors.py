@@ -67,8 +67,10 @@ def normalization_error(
     epsilon: float,
     centred: bool,
     converted: Radius,
+    one_pass: bool = False,
 ) -> NormalizationError:
-    """For run-time inputs x, read with an error of at most `converted` and no other flaw."""
+    """For run-time inputs x, read with an error of at most `converted` and no other flaw. With
+    `one_pass` the variance may also be the mean of squares less the square of the mean."""
     n = x.shape[1]
     c = v.deviation.magnitude
     read = r.operand_loss(x) + converted
@@ -131,7 +133,56 @@ def normalization_error(
     )
     top = add_up(v.sigma.hi, norm_moved(error).bound)
     capped = _capped(r, epsilon, n, inverting=inverting, top=top)
-    return NormalizationError(z.and_also(capped.on(z.bound.shape)), factor, mean, reached)
+    z = z.and_also(capped.on(z.bound.shape))
+    if one_pass and centred:
+        other, most = _less_square(r, x, v, epsilon=epsilon, read=read, mean=mean)
+        cancelling = apply(
+            RECIPROCAL,
+            f=other,
+            low=v.sigma.lo,
+            top=v.sigma.hi,
+            least=r.smallest_normal,
+            k=inverting,
+            u=r.unit,
+        )
+        found = apply(
+            NORMALIZED,
+            e=apply(OVER_SIGMA, e=error, low=v.sigma.lo),
+            Z=v.z.magnitude,
+            F=cancelling,
+            h=r.underflow,
+            lost=r.flushed,
+        )
+        z, factor, reached = z.or_else(found), factor.or_else(cancelling), max(reached, most)
+    return NormalizationError(z, factor, mean, reached)
+
+
+def _less_square(
+    r: Rounder, x: Interval, v: Normalized, *, epsilon: float, read: Radius, mean: Radius
+) -> tuple[Radius, float]:
+    """What √(E[x²] − μ² + ε) is off by as it is computed, (rows, 1), for numbers that are read with
+    an error `read`; and the largest magnitude on the way. It cancels: +∞ where the difference may
+    come out below −ε."""
+    n = x.shape[1]
+    size, middle = x.magnitude, v.mean.magnitude
+    flushed = _flushed(r)
+    squares = apply(COMPUTED_PRODUCT, X=size, Y=size, ex=read + flushed, ey=read + flushed)
+    each = multiply_up(size, size)
+    products = r.after(r.of_product, each, squares)
+    exact = sum_up(each, axis=1)[:, None]
+    wrong = _total(products) + _flushed(r, float(n))
+    total = any_order_sum(r, exact, np.full_like(exact, float(n)), wrong, total=exact)
+    share = exact / n * (1.0 + 2.0**-50)
+    of_squares = _averaged(r, total, share, n, 2.0 * r.flushed)
+    off = mean + flushed
+    square = apply(COMPUTED_PRODUCT, X=middle, Y=middle, ex=off, ey=off)
+    square = r.after(r.of_product, multiply_up(middle, middle), square)
+    variance = r.after(r.of_sum, v.variance.hi, of_squares + square + _flushed(r, 2.0))
+    variance = variance + formula_loss(r, np.asarray(epsilon)) + flushed
+    variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
+    moved = _root(variance, add_down(v.variance.lo, epsilon))
+    most = float(np.max(add_up(exact, total.bound), initial=0.0))
+    return r.after(r.of_product, v.sigma.hi, moved), most
 
 
 def _capped(r: Rounder, epsilon: float, n: int, *, inverting: float, top: FloatArray) -> Radius:

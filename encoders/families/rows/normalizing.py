@@ -20,7 +20,7 @@ from encoders.arithmetic.runtime import (
     sum_of_terms,
 )
 from encoders.arithmetic.values import E, Inputs, V
-from encoders.contract.contract import Normalization, OpenSchedule, RuntimeContract
+from encoders.contract.contract import AnyOrder, Normalization, OpenSchedule, RuntimeContract
 from encoders.families.rows.normalization import (
     MOST_ENTRIES,
     Normalized,
@@ -97,7 +97,9 @@ class Layout:
     affine map per row.
 
     `stash` is the type in which a site normalises, if that is not the type of its result: the
-    input is converted to it, and z back before it is scaled. Such a site is not foldable.
+    input is converted to it, and z back before it is scaled. Such a site is not foldable. With
+    `one_pass` a runtime that is held to no order may take the variance for the mean of squares less
+    the square of the mean.
     """
 
     rows: Callable[[Site], Rows]
@@ -106,6 +108,7 @@ class Layout:
     centred: bool
     foldable: bool
     stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
+    one_pass: bool = False
 
 
 def stash_type(site: Site) -> DType:
@@ -307,6 +310,7 @@ def normalizing_operator(
             epsilon=epsilon(site),
             centred=layout.centred,
             converted=read,
+            one_pass=layout.one_pass and isinstance(contract.order, AnyOrder),
         )
         scale, bias = parameters(site)
         z, z_error = rows.merge(found.z.magnitude[None])[0], rows.to_radius(e.z)

@@ -82,8 +82,8 @@ def group_notes(site: Site) -> tuple[str, ...]:
     """onnxruntime has no kernel of it and executes the function that ONNX defines."""
     return (
         f"{site.node.describe()}: onnxruntime takes the variance for the mean of squares less the "
-        "square of the mean, which cancels where numbers are far from 0; bounds are of runtimes "
-        "that take the mean away first",
+        "square of the mean, which cancels where numbers are far from 0; bounds in any order cover "
+        "that, contracts that pin an order take the mean away first",
     )
 
 
@@ -142,6 +142,7 @@ OPERATORS = (
                 centred=True,
                 foldable=True,
                 stash=_stash,
+                one_pass=True,
             ),
             check_group,
         )
