@@ -131,6 +131,7 @@ class Laboratory:
         self.functions: dict[str, list[FunctionType]] = defaultdict(list)
         self.caches: dict[str, list[Any]] = defaultdict(list)
         wanted = {str(ROOT / path): path for path in paths}
+        gc.unfreeze()  # what is frozen is not listed
         for thing in gc.get_objects():
             if type(thing) is FunctionType and thing.__code__.co_filename in wanted:
                 self.functions[wanted[thing.__code__.co_filename]].append(thing)
