@@ -18,7 +18,7 @@ class Leaning(Interval):
     of them, or between one and the middles of the ranges.
 
     `index` (rows, n) are the flat positions of each row. `forms` enclose the rows, less their mean
-    where a step takes that away.
+    where a step takes that away, and the middles of the ranges likewise.
     """
 
     index: npt.NDArray[np.intp]

@@ -40,6 +40,12 @@ class RowForms:
         together = np.sqrt(square) * (1.0 + 2.0**-50) + 2.0**-500
         return np.minimum(apart, add_up(together, norms_up(self.rest, axis=1)))
 
+    def holding(self, rows: FloatArray, off: float) -> RowForms:
+        """The same, and rows within `off` of these (rows, n), at t = 0: so that `wide` and `reach`
+        are of what lies between them and the others, too."""
+        apart = add_up(np.abs(rows - self.middle) * (1.0 + 2.0**-50), off)
+        return RowForms(self.middle, self.moves, np.maximum(self.rest, apart))
+
     def inflated(self, radius: FloatArray) -> RowForms:
         """Rows whose numbers are within `radius` (rows, n) of those: less their means, they are off
         by the means of that as well."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
+from small_models import save
 
+from encoders.contract.presets import IEEE_ANY
 from encoders.families.rows.normalization import normalized
 from encoders.numbers.enclosure import Interval, gamma
 from encoders.numbers.row_forms import RowForms
 from encoders.relaxations.tangent_rows import tangent, tangents
+from onnx_import import load
+from refine.bounds.local import leaning
+from refine.bounds.local.forms import row_forms
+from refine.bounds.network import InputBox, network_bounds
 
 Array = np.ndarray
 
@@ -119,3 +128,40 @@ def test_norms_whose_squares_are_subnormal_say_no_more_than_they_are() -> None:
         x = Interval(-2.0 * a, 2.0 * a)
         found = normalized(x, 0.0, centred=False, least=np.array([[least]]))
         assert Fraction(float(found.sigma.lo[0, 0])) ** 2 <= square / 3
+
+
+def test_what_lies_between_a_row_and_another_is_held_too() -> None:
+    """Slopes are asked between rows and the middles of ranges, which need not be among them."""
+    rng = np.random.default_rng(1)
+    forms, _, a = draw(rng, centred=False)
+    middles = forms.middle + 3.0 * forms.wide * rng.choice([-1.0, 1.0], forms.middle.shape)
+    held = forms.holding(middles, 0.0)
+    for share in (0.0, 0.5, 1.0):
+        between = np.abs(share * a + (1.0 - share) * middles - held.middle)
+        assert np.all(between <= held.wide * (1.0 + 1e-12))
+        assert np.all(np.linalg.norm(between, axis=2) <= held.reach * (1.0 + 1e-12))
+    assert np.any(np.abs(middles - forms.middle) > forms.wide)
+
+
+def test_rows_that_are_normalised_hold_the_middles_of_their_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what numbers were enclosed by knows nothing of these."""
+
+    def aside(*arguments: Any, **named: Any) -> RowForms | None:
+        found = row_forms(*arguments, **named)
+        if found is None:
+            return None
+        return RowForms(found.middle + 100.0, found.moves, found.rest)
+
+    monkeypatch.setattr(leaning, "row_forms", aside)
+    node = helper.make_node("LayerNormalization", ["x", "g"], ["y"], name="n")
+    stored = {"g": np.ones(4, np.float32)}
+    graph = load(save(tmp_path / "m.onnx", [node], {"x": [2, 4]}, {"y": [2, 4]}, stored, opset=18))
+    middle = np.array([[1.0, -2.0, 3.0, 0.5], [0.0, 1.0, 2.0, 4.0]])
+    box = InputBox({"x": Interval(middle - 0.4, middle + 0.4)}, {"x": np.zeros((2, 4))})
+    (held,) = network_bounds(graph, box, IEEE_ANY).maps.leans.values()
+    assert held.forms is not None
+    off = np.abs(middle - middle.mean(axis=1, keepdims=True) - held.forms.middle)
+    assert np.all(off <= held.forms.wide)
+    assert np.all(np.linalg.norm(off, axis=1) <= held.forms.reach)

@@ -13,11 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from encoders.numbers.enclosure import (
-    UNIT,
-    FloatArray,
-    midpoint_radius,
-)
+from encoders.numbers.enclosure import UNIT, FloatArray, gamma, midpoint_radius
 from encoders.numbers.leaning import Lean
 from encoders.program import Step
 from refine.bounds.backward import Maps, pull_back
@@ -39,7 +35,7 @@ def lean(
     rows = step.operator.normalizes
     tensor = step.reads[0]
     x = maps.values[tensor]
-    if rows is None or 2 * x.lo.size > affordable or not np.all(np.isfinite(x.hi - x.lo)):
+    if rows is None or not np.all(np.isfinite(x.hi - x.lo)):
         return None
     index, centred = rows(step.site)
     mid, radius = midpoint_radius(x)
@@ -74,7 +70,9 @@ def lean(
     along = found - tilt * mean * (1.0 + slack) - slack * np.abs(found) - _TINY
     norm = along / (np.linalg.norm(w, axis=1) * (1.0 + slack)) * (1.0 - slack)
     norm = np.where(np.isfinite(norm) & np.isfinite(found), np.maximum(norm, 0.0), 0.0)
-    return Lean(index, w, found, norm, forms)
+    # slopes are asked between rows and the middles of the ranges, whose means float64 rounds
+    lost = gamma(n + 4) * 2.0 * float(np.max(x.magnitude))
+    return Lean(index, w, found, norm, forms.holding(c, lost))
 
 
 def total_up(w: FloatArray, slack: float) -> FloatArray:
