@@ -43,38 +43,31 @@ def root_of_squares(
 
     With `operations` there are so many of them, which may lose what is below the normal numbers.
     """
-    relative, tau = relative_sum(r, times), lost_of_sum(r, times, operations=operations)
-    return apply(
-        ROOT_OF_SQUARES,
-        k=float(times),
-        u=r.unit,
-        B=relative,
-        C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
-        tiny=_lost(r, operations),
-        T=max(float(np.sqrt(tau)) * (1.0 + 2.0**-49), 2.0**-510),
-        N=norm,
-    )
+    return _root_of(r, times, norm, np.asarray(_lost(r, operations)))
 
 
 def relative_root(r: Rounder, times: int, low: FloatArray) -> Radius:
     """What the root of a computed sum of squares is off by, relative to the root, which is at least
     `low`: `root_of_squares` of the squares over its own."""
-    relative = relative_sum(r, times)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         tiny = _lost(r, None) / (low * low) * (1.0 + 2.0**-48)
-        tau = 2.0 * times * tiny * (1.0 + relative) * (1.0 + 2.0**-48)
-        known = np.isfinite(tau) & (low > 0.0)
+    return _root_of(r, times, 1.0, np.where(low * low > 0.0, tiny, np.inf))
+
+
+def _root_of(r: Rounder, times: int, norm: FloatArray | float, tiny: FloatArray) -> Radius:
+    """By `root-of-squares`, where an operation may lose `tiny` below the normal numbers."""
+    relative = relative_sum(r, times)
+    with np.errstate(over="ignore"):
+        tau = 2.0 * times * tiny * (1.0 + relative)
     return apply(
         ROOT_OF_SQUARES,
         k=float(times),
         u=r.unit,
         B=relative,
         C=relative / (2.0 - min(relative, 1.0)) * (1.0 + 2.0**-49),
-        tiny=np.where(known, tiny, np.inf),
-        T=np.where(
-            known, np.sqrt(np.where(known, tau, 0.0)) * (1.0 + 2.0**-49) + 2.0**-510, np.inf
-        ),
-        N=1.0,
+        tiny=tiny,
+        T=np.maximum(np.sqrt(tau) * (1.0 + 2.0**-49), 2.0**-510),
+        N=norm,
     )
 
 

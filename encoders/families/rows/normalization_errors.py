@@ -102,59 +102,34 @@ def normalization_error(
     )
     root = r.after(r.of_product, v.sigma.hi, moved)
     inverting = 8.0 if isinstance(contract.order, AnyOrder) else 3.0
-    factor = apply(
-        RECIPROCAL,
-        f=root,
-        low=v.sigma.lo,
-        top=v.sigma.hi,
-        least=r.smallest_normal,
-        k=inverting,
-        u=r.unit,
-    )
+    deviation = apply(OVER_SIGMA, e=error, low=v.sigma.lo)
+    factor = _inverse(r, root, k=inverting, low=v.sigma.lo, top=v.sigma.hi)
     near = _relative_sigma(r, read, mean, low=v.sigma.lo, length=n)
-    factor = factor.and_also(
-        apply(
-            RECIPROCAL,
-            f=near,  # relative: of σ in units of itself
-            low=1.0,
-            top=np.maximum(v.sigma.hi, 1.0),
-            least=r.smallest_normal,
-            k=inverting,
-            u=r.unit,
-        )
-    )
-    z = apply(
-        NORMALIZED,
-        e=apply(OVER_SIGMA, e=error, low=v.sigma.lo),
-        Z=v.z.magnitude,
-        F=factor,
-        h=r.underflow,
-        lost=r.flushed,
-    )
+    at_least = np.maximum(v.sigma.hi, 1.0)
+    factor = factor.and_also(_inverse(r, near, k=inverting, low=1.0, top=at_least))
     top = add_up(v.sigma.hi, norm_moved(error).bound)
     capped = _capped(r, epsilon, n, inverting=inverting, top=top)
+    z = _divided(r, deviation, factor, v.z.magnitude)
     z = z.and_also(capped.on(z.bound.shape))
     if one_pass and centred:
         other, most = _less_square(r, x, v, epsilon=epsilon, read=read, mean=mean)
-        cancelling = apply(
-            RECIPROCAL,
-            f=other,
-            low=v.sigma.lo,
-            top=v.sigma.hi,
-            least=r.smallest_normal,
-            k=inverting,
-            u=r.unit,
-        )
-        found = apply(
-            NORMALIZED,
-            e=apply(OVER_SIGMA, e=error, low=v.sigma.lo),
-            Z=v.z.magnitude,
-            F=cancelling,
-            h=r.underflow,
-            lost=r.flushed,
-        )
-        z, factor, reached = z.or_else(found), factor.or_else(cancelling), max(reached, most)
+        cancelling = _inverse(r, other, k=inverting, low=v.sigma.lo, top=v.sigma.hi)
+        z = z.or_else(_divided(r, deviation, cancelling, v.z.magnitude))
+        factor, reached = factor.or_else(cancelling), max(reached, most)
     return NormalizationError(z, factor, mean, reached)
+
+
+def _inverse(
+    r: Rounder, f: Radius, *, k: float, low: FloatArray | float, top: FloatArray
+) -> Radius:
+    """What 1/σ̂ is off by, relatively, by k roundings of a σ in [low, top] that is off by f; of
+    relative errors for a `low` of 1 and a `top` no less than that and σ."""
+    return apply(RECIPROCAL, f=f, low=low, top=top, least=r.smallest_normal, k=k, u=r.unit)
+
+
+def _divided(r: Rounder, deviation: Radius, factor: Radius, z: FloatArray | float) -> Radius:
+    """Of z = c/σ, of magnitude at most `z`, where c/σ is off by `deviation` and 1/σ̂ by `factor`."""
+    return apply(NORMALIZED, e=deviation, Z=z, F=factor, h=r.underflow, lost=r.flushed)
 
 
 def _less_square(
@@ -192,22 +167,17 @@ def _capped(r: Rounder, epsilon: float, n: int, *, inverting: float, top: FloatA
     low = np.asarray(np.sqrt(epsilon) * (1.0 - 2.0**-50))
     rounded = apply(RELATIVELY_ROUNDED, e=relative_root(r, n + 3, low=low), u=r.unit)
     if low > 0.0:
-        lost = apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed)
-        rounded = rounded + apply(OVER_SIGMA, e=lost, low=low)
-    factor = apply(
-        RECIPROCAL,
-        f=rounded,
-        low=1.0,
-        top=np.maximum(2.0 * top, 1.0),
-        least=r.smallest_normal,
-        k=inverting,
-        u=r.unit,
-    )
+        rounded = rounded + _underflown(r, low)
+    factor = _inverse(r, rounded, k=inverting, low=1.0, top=np.maximum(2.0 * top, 1.0))
     most = float(np.sqrt(float(n))) * (1.0 + 2.0**-50)
     apart = apply(SAME_RANGE, lo=-most, hi=most)
-    none = exactly_zero(EXACT, factor.bound.shape)
-    rest = apply(NORMALIZED, e=none, Z=most, F=factor, h=r.underflow, lost=r.flushed)
+    rest = _divided(r, exactly_zero(EXACT, factor.bound.shape), factor, most)
     return rest + apart.on(rest.bound.shape)
+
+
+def _underflown(r: Rounder, low: FloatArray) -> Radius:
+    """What a root of at least `low` loses by underflow, relative to it."""
+    return apply(OVER_SIGMA, e=apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed), low=low)
 
 
 def _total(each: Radius) -> Radius:
@@ -258,9 +228,7 @@ def _relative_sigma(
     root = apply(
         COMPUTED_PRODUCT, X=1.0, Y=1.0, ex=norm, ey=relative_root(r, length + 3, low=least)
     )
-    last = apply(RELATIVELY_ROUNDED, e=root, u=r.unit)
-    lost = apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed)
-    return last + apply(OVER_SIGMA, e=lost, low=low)
+    return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + _underflown(r, low)
 
 
 def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray) -> Radius:
