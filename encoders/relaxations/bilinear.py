@@ -9,7 +9,7 @@ r_ȳ·|d_x| + r_x̄·|d_y|.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,16 +62,14 @@ def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | Non
         return ValueMap(range_of_cases(b.shape, ()) if range_ is None else range_, _unbounded(2))
     off_x, off_y = (apply(FROM_MIDDLE, X=range_of(v), m=m) for v, m in ((x, mx), (y, my)))
     remainder = off_x.carried(b.on_x(off_y.bound), off_y)
-    size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
-    centre = -b.product(mx, my)
+    shift = None
     if b.square:
         remainder = remainder.times(0.5)
-        centre = centre + remainder.bound
-        size = add_up(size, remainder.bound)
-    slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
-    slack = add_up(slack, 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
-    off = remainder + apply(HELD_NUMBER, U=slack)
-    affine = AffineMap((b.on_x(my), b.on_y(mx)), centre, off.bound, off)
+        shift = remainder.bound
+    affine = _at_middles(b, mx, my, shift)
+    assert affine.off is not None
+    off = remainder + affine.off
+    affine = replace(affine, bias_radius=off.bound, off=off)
     mapped = affine_values(affine, ranges, range_)
     return ValueMap(mapped.range, mapped.backward)
 
@@ -80,14 +78,20 @@ def exact_part(
     b: Bilinear, ranges: Sequence[Interval], at: tuple[FloatArray, FloatArray]
 ) -> Callable[[FloatArray], Contribution]:
     """Pulls back m_y·x + m_x·y − m_x·m_y, with these m: all of x·y but (x − m_x)·(y − m_y)."""
-    mx, my = at
-    size = b.on_x(np.abs(my)).magnitude_up(np.abs(mx))
+    affine = _at_middles(b, *at, None)
+    return affine_values(affine, ranges, range_of_cases(b.shape, ())).backward
+
+
+def _at_middles(b: Bilinear, mx: FloatArray, my: FloatArray, shift: FloatArray | None) -> AffineMap:
+    """m_y·x + m_x·y − m_x·m_y, and a `shift` that is not negative: off by what float64 loses of its
+    constant."""
+    size, centre = b.on_x(np.abs(my)).magnitude_up(np.abs(mx)), -b.product(mx, my)
+    if shift is not None:
+        size, centre = add_up(size, shift), centre + shift
     slack = multiply_up(size, gamma(b.terms + 2) * (1.0 + 2.0**-40))
     slack = add_up(slack, 4.0 * b.terms * SMALLEST if np.any(size) else 0.0)
-    affine = AffineMap(
-        (b.on_x(my), b.on_y(mx)), -b.product(mx, my), slack, apply(HELD_NUMBER, U=slack)
-    )
-    return affine_values(affine, ranges, range_of_cases(b.shape, ())).backward
+    off = apply(HELD_NUMBER, U=slack)
+    return AffineMap((b.on_x(my), b.on_y(mx)), centre, off.bound, off)
 
 
 def bilinear_differences(
