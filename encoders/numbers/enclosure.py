@@ -195,6 +195,11 @@ def sum_up(a: FloatArray, axis: int | tuple[int, ...] | None = None) -> FloatArr
     return np.asarray(total * (1.0 + gamma(2 * terms + 4)))
 
 
+def signed_sums_up(v: FloatArray) -> FloatArray:
+    """Upper bounds on the sums of v (k, terms), of either sign, along its last axis."""
+    return add_up(np.sum(v, axis=1), sum_up(np.abs(v), axis=1) * gamma(v.shape[1] + 4))
+
+
 def norms_up(v: FloatArray, axis: int) -> FloatArray:
     """Upper bounds on the Euclidean norms of vectors that lie along `axis`, which goes."""
     squares = sum_up(multiply_up(v, v), axis=axis)

@@ -24,6 +24,7 @@ from encoders.numbers.enclosure import (
     midpoint_radius,
     multiply_up,
     norms_up,
+    signed_sums_up,
     sum_up,
 )
 from encoders.relaxations.rows import Rows
@@ -93,16 +94,13 @@ def normalized_values(
         left = np.where(best == 0, rounded, np.where(best == 1, scaled, ball))
         straight = _where(best == 1, v * slope[:, None])
         if around is not None:
-            # constants of either sign
             left = np.where(best == 3, near.constant + rounded, left)
             both = v * near.across[:, :, None] + around.along * near.down[:, :, None]
             straight = straight + _where(best == 3, both)
-            sizes = sum_up(np.abs(left), axis=1)
-            through = _first(pulled, c) + rows.merge(straight)
-            total = np.sum(left, axis=1) + gamma(left.shape[1] + 4) * sizes
-            return Contribution((through,), add_up(pulled.constant, total))
         through = _first(pulled, c) + rows.merge(straight)
-        return Contribution((through,), add_up(pulled.constant, sum_up(left, axis=1)))
+        # what a tangent leaves may be negative
+        total = sum_up(left, axis=1) if around is None else signed_sums_up(left)
+        return Contribution((through,), add_up(pulled.constant, total))
 
     return ValueMap(mapped.range, backward)
 

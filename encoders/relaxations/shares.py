@@ -27,6 +27,7 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
     multiply_up,
+    signed_sums_up,
     sum_up,
 )
 from encoders.relaxations.rows import Rows
@@ -96,7 +97,7 @@ def share_values(
         tangent = add_up(add_up(low, at[:, :, 0]), inner_up(-slope, _finite(middle), 1))
         tangent = add_up(add_up(tangent, by_tangent), _TINY)
         constant = np.where(plain, along, np.where(curve, tangent, w.most[:, :, 0]))
-        total = add_up(pulled.constant, _sum_of(constant))
+        total = add_up(pulled.constant, signed_sums_up(constant))
         (on_x,) = pulled.coefficients
         on_tangents = rows.merge(slope)
         if on_x is None:
@@ -105,11 +106,6 @@ def share_values(
         return Contribution((on_x + on_tangents,), total)
 
     return ValueMap(jacobian.range, backward)
-
-
-def _sum_of(v: FloatArray) -> FloatArray:
-    """Upper bounds on the sums of v (k, rows) along rows."""
-    return add_up(np.sum(v, axis=1), sum_up(np.abs(v), axis=1) * gamma(v.shape[1] + 4))
 
 
 def _finite(x: FloatArray) -> FloatArray:
