@@ -35,32 +35,22 @@ _MORE = 1.0 + 2.0**-38
 
 
 @dataclass(frozen=True)
-class Tangents:
-    """Rows a (rows, n) within `wide` of `middle`, and within `reach` (rows,) of it as vectors, or
-    enclosed by `forms`. τ of them, `along`·a + `base`, is between the ends of `grid`, whose columns
-    are (rows, pieces + 1); σ is at least `low`, and on each piece 1/σ at least the line between two
-    numbers at its ends, `inverse` (2, rows, pieces).
-
-    Where means were taken away, what a functional w says of a is what it says of the numbers x
-    themselves but for Σw times their mean, which is at most `largest` (rows,) of |x|.
-    """
+class Spread:
+    """Rows (rows, n) within `wide` of `middle`, and within `reach` (rows,) of it as vectors, or
+    enclosed by `forms`."""
 
     middle: FloatArray
     wide: FloatArray
     reach: FloatArray
     forms: RowForms | None
-    along: FloatArray
-    base: FloatArray
-    grid: FloatArray
-    low: FloatArray
-    inverse: FloatArray
-    largest: FloatArray
-    centred: bool
 
-    @property
-    def vary(self) -> bool:
-        """Do any rows vary by enough, beside their length, that this is a gain?"""
-        return bool(np.any(self.reach > _LITTLE * norms_up(self.middle, axis=1)))
+    @classmethod
+    def of(cls, ranges: Interval, forms: RowForms | None) -> Spread:
+        """Of rows in these ranges, which `forms` enclose as well."""
+        if forms is not None:
+            return cls(forms.middle, forms.wide, forms.reach, forms)
+        middle, wide = midpoint_radius(ranges)
+        return cls(middle, wide, norms_up(wide, axis=1), None)
 
     def moves(self, v: FloatArray) -> FloatArray:
         """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle, in
@@ -75,6 +65,32 @@ class Tangents:
     def at_middle(self, v: FloatArray) -> FloatArray:
         """(k, rows): functionals of the middle, in float64."""
         return np.asarray(np.sum(v * self.middle, axis=2))
+
+
+@dataclass(frozen=True)
+class Tangents:
+    """Deviations a of rows: τ of them, `along`·a + `base`, is between the ends of `grid`, whose
+    columns are (rows, pieces + 1); σ is at least `low`, and on each piece 1/σ at least the line
+    between two numbers at its ends, `inverse` (2, rows, pieces).
+
+    Where means were taken away, what a functional w says of a is what it says of the numbers x
+    themselves but for Σw times their mean, which is at most `largest` (rows,) of |x|.
+    """
+
+    deviations: Spread
+    along: FloatArray
+    base: FloatArray
+    grid: FloatArray
+    low: FloatArray
+    inverse: FloatArray
+    largest: FloatArray
+    centred: bool
+
+    @property
+    def vary(self) -> bool:
+        """Do any rows vary by enough, beside their length, that this is a gain?"""
+        a = self.deviations
+        return bool(np.any(a.reach > _LITTLE * norms_up(a.middle, axis=1)))
 
 
 @dataclass(frozen=True)
@@ -99,45 +115,39 @@ def tangents(
 ) -> Tangents | None:
     """Of rows x (rows, n) with these deviations, which `forms` enclose as well; None where nothing
     is known of them."""
-    middle, wide = midpoint_radius(deviation)
-    n = middle.shape[1]
-    if not (np.all(np.isfinite(middle)) and np.all(np.isfinite(wide)) and np.all(sigma.lo > 0.0)):
+    if not (np.all(np.isfinite(deviation.hi - deviation.lo)) and np.all(sigma.lo > 0.0)):
         return None
-    reach = norms_up(wide, axis=1)
-    if forms is not None:
-        middle, wide, reach = forms.middle, forms.wide, forms.reach
-    root, length = float(np.sqrt(n)), norms_up(middle, axis=1)
+    a = Spread.of(deviation, forms)
+    n = a.middle.shape[1]
+    root, length = float(np.sqrt(n)), norms_up(a.middle, axis=1)
     centre = np.sqrt(length * length / n + epsilon) * (1.0 + 2.0**-48)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        along = middle / (n * centre)[:, None] * _LESS
+        along = a.middle / (n * centre)[:, None] * _LESS
         base = epsilon / centre * _LESS
     if not (np.all(np.isfinite(along)) and np.all(np.isfinite(base))):
         return None
     # u = (along·√n, base/√ε), and A of the middle is this near to a multiple of it
-    apart = add_up(reach / root * (1.0 + 2.0**-50), (length / root + np.sqrt(epsilon)) * 2.0**-36)
-    found = Tangents(
-        middle=middle,
-        wide=wide,
-        reach=reach,
-        forms=forms,
+    apart = add_up(a.reach / root * (1.0 + 2.0**-50), (length / root + np.sqrt(epsilon)) * 2.0**-36)
+    at, moved = a.at_middle(along[None])[0] + base, a.moves(along[None])[0]
+    moved = (moved + np.abs(at) * _SLACK) * (1.0 + _SLACK)
+    grid = _grid(at - moved, at + moved, sigma.lo[:, 0])
+    return Tangents(
+        deviations=a,
         along=along,
         base=base,
-        grid=np.zeros((len(middle), 0)),
+        grid=grid,
         low=sigma.lo[:, 0],
-        inverse=np.zeros((2, len(middle), 0)),
+        inverse=_inverse(grid, apart[:, None], sigma),
         largest=np.max(x.magnitude, axis=1),
         centred=centred,
     )
-    at = found.at_middle(along[None])[0] + base
-    moved = found.moves(along[None])[0]
-    moved = (moved + np.abs(at) * _SLACK) * (1.0 + _SLACK)
-    first, last = at - moved, at + moved
-    share = np.linspace(0.0, 1.0, _PIECES)
-    grid = first[:, None] + (last - first)[:, None] * share
+
+
+def _grid(first: FloatArray, last: FloatArray, bend: FloatArray) -> FloatArray:
+    """(rows, pieces + 1): from the first to the last, evenly, with one more piece at a bend."""
+    grid = first[:, None] + (last - first)[:, None] * np.linspace(0.0, 1.0, _PIECES)
     grid[:, -1] = last
-    bend = np.clip(found.low, first, last)[:, None]
-    grid = np.sort(np.concatenate([grid, bend], axis=1), axis=1)
-    return replace(found, grid=grid, inverse=_inverse(grid, apart[:, None], sigma))
+    return np.sort(np.concatenate([grid, np.clip(bend, first, last)[:, None]], axis=1), axis=1)
 
 
 def _inverse(grid: FloatArray, apart: FloatArray, sigma: Interval) -> FloatArray:
@@ -161,17 +171,18 @@ def _inverse(grid: FloatArray, apart: FloatArray, sigma: Interval) -> FloatArray
 def tangent(at: Tangents, v: FloatArray) -> Tangent:
     """Of functionals v (k, rows, n) of the normalised rows, whose sums are 0 but for rounding where
     the rows are centred."""
-    middle, reach = at.at_middle(v), at.moves(v) * (1.0 + _SLACK)
+    a = at.deviations
+    middle, reach = a.at_middle(v), a.moves(v) * (1.0 + _SLACK)
     away = reach + _SLACK * np.abs(middle)
     low, high = middle - away, middle + away
-    centre = at.at_middle(at.along[None])[0] + at.base
+    centre = a.at_middle(at.along[None])[0] + at.base
     value = middle / np.maximum(centre, at.low)
     found: list[Tangent] = []
     for down in _slopes(at, low, high):
         across, constant = _chord(at, down, low, high)
         both = v * across[:, :, None] + at.along * down[:, :, None]
         excess = constant + across * middle + down * centre - value
-        found.append(Tangent(across, down, constant, excess + 0.5 * dot_up(both, at.wide, 1)))
+        found.append(Tangent(across, down, constant, excess + 0.5 * dot_up(both, a.wide, 1)))
     best = found[0]
     for other in found[1:]:
         best = _better(best, other)
