@@ -260,6 +260,12 @@ def product_rounding(
     return RoundingBound(least, conditions, pinned.besides).using(*free.besides)
 
 
+def misweighed(off: FloatArray) -> Radius:
+    """What sums of products are off by, beside `product_rounding`, where what their weights are off
+    by makes `off` of it."""
+    return apply(PRODUCT_ERRORS, S=0.0, v=0.0, C=off, n=0.0, eta=0.0)
+
+
 def _product_errors(
     r: Rounder,
     s: ProductSum,

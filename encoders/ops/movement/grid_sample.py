@@ -30,10 +30,9 @@ from encoders.families.images.sampling import (
     spread,
     unit_of,
 )
-from encoders.families.products import ProductSum, linear_part, product_rounding
+from encoders.families.products import ProductSum, linear_part, misweighed, product_rounding
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import apply, exactly_zero, nothing_known
-from encoders.lemmas.products import PRODUCT_ERRORS
+from encoders.lemmas.kernel import exactly_zero, nothing_known
 from encoders.numbers.enclosure import Interval, add_up, multiply_up, some
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
@@ -154,7 +153,7 @@ def rounding(
         lost = np.broadcast_to(product_off(sizes_of, losses)[0], index.shape)
         part = linear_part(action_of(site, index), lost)
         reached = add_up(reached, part.magnitude_up(inputs[0].magnitude))
-    wrong = apply(PRODUCT_ERRORS, S=0.0, v=0.0, C=reached, n=0.0, eta=0.0)
+    wrong = misweighed(reached)
     return replace(bound, radius=bound.radius + wrong)
 
 

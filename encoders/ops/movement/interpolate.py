@@ -33,11 +33,10 @@ from encoders.families.images.resizing import (
     scales_of,
 )
 from encoders.families.parameters import word
-from encoders.families.products import ProductSum, linear_part, product_rounding
+from encoders.families.products import ProductSum, linear_part, misweighed, product_rounding
 from encoders.families.signed_sum import check_one_variable
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import apply, exactly_zero
-from encoders.lemmas.products import PRODUCT_ERRORS
+from encoders.lemmas.kernel import exactly_zero
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
@@ -112,7 +111,7 @@ def rounding(
     bound = product_rounding(site, terms, inputs, contract, runtime)
     free = isinstance(contract.order, AnyOrder)
     off = weight_error(site, inputs[0].magnitude, free)
-    wrong = apply(PRODUCT_ERRORS, S=0.0, v=0.0, C=off, n=0.0, eta=0.0)
+    wrong = misweighed(off)
     return replace(bound, radius=bound.radius + wrong)
 
 

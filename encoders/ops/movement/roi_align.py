@@ -30,10 +30,9 @@ from encoders.families.images.aligning import (
 )
 from encoders.families.images.axis import rational_weights
 from encoders.families.images.interpolation import action_of
-from encoders.families.products import ProductSum, linear_part, product_rounding
+from encoders.families.products import ProductSum, linear_part, misweighed, product_rounding
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
-from encoders.lemmas.products import PRODUCT_ERRORS
+from encoders.lemmas.kernel import exactly_zero, nothing_known
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.relaxations.affine import AffineMap, affine_map, affine_semantics
@@ -116,7 +115,7 @@ def rounding(
         apart = np.broadcast_to((exactly - _fractions(weights)).astype(np.float64), index.shape)
         held_by = linear_part(action_of(site, index), multiply_up(np.abs(apart), 1.0 + 2.0**-50))
         moved_by = held_by.magnitude_up(inputs[0].magnitude)
-        return replace(bound, radius=bound.radius + _moved(moved_by))
+        return replace(bound, radius=bound.radius + misweighed(moved_by))
     places, errors = off_weights(site, unit)
     if np.any(np.isinf(errors)) or may_jump(site, unit) is not None:
         return finish(r, nothing_known(result.shape), np.full(result.shape, np.inf))
@@ -124,11 +123,7 @@ def rounding(
     reached = linear_part(action_of(site, places), off).magnitude_up(inputs[0].magnitude)
     own = linear_part(action_of(site, index), multiply_up(np.abs(held), 4.0 * unit))
     reached = add_up(reached, own.magnitude_up(inputs[0].magnitude))
-    return replace(bound, radius=bound.radius + _moved(reached))
-
-
-def _moved(off: FloatArray) -> Radius:
-    return apply(PRODUCT_ERRORS, S=0.0, v=0.0, C=off, n=0.0, eta=0.0)
+    return replace(bound, radius=bound.radius + misweighed(reached))
 
 
 def _fractions(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.object_]:
