@@ -38,6 +38,7 @@ from encoders.operator import (
 from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.rounding_bounds import finish, rounder
+from onnx_import.graph import DType
 
 LEMMAS = ("weighted-mean", "sum-of-exponentials", "logarithm-moves")
 
@@ -124,6 +125,17 @@ def gradient(r: Reverse) -> Carried:
     return {0: up * (r.x - y).apply("Exp")}
 
 
+def notes(site: Site) -> tuple[str, ...]:
+    """onnxruntime has no kernel of it for 16 bits and executes the function that ONNX defines."""
+    if site.node.opset < 18 or site.type_of(0).dtype not in (DType.FLOAT16, DType.BFLOAT16):
+        return ()
+    return (
+        f"{site.node.describe()}: onnxruntime takes the logarithm of the sum of powers in 16 bits "
+        "without taking the largest number away before, so that powers of more than about 88 "
+        "overflow there; bounds are of runtimes that do",
+    )
+
+
 OPERATORS = (
     Operator(
         "ReduceLogSumExp",
@@ -137,5 +149,6 @@ OPERATORS = (
         gradient=Gradient(rule=gradient),
         work=lambda site: site.type_of(0).size,
         functions=(EXP, LOG),
+        notes=notes,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )
