@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,15 @@ def conv(activation: str = "", group: int = 1, added: bool = False, **more: Any)
                  kernel_shape=[3, 3], pads=[1, 1, 1, 1], **given, **more)  # fmt: skip
 
 
+def added(
+    size: Sequence[int], kernel: Sequence[int], result: Sequence[int], /, **more: Any
+) -> onnx.ModelProto:
+    """A convolution of 4 channels that adds a tensor of its result's size."""
+    inputs = {"x": (2, 4, *size), "z": (2, 6, *result)}
+    kept = {"w": numbers(6, 4 // more.get("group", 1), *kernel), "b": numbers(6)}
+    return fused("FusedConv", inputs, kept, "x w b z", activation="Relu", **more)
+
+
 def matmul(a: tuple[int, ...], b: tuple[int, ...], **attributes: Any) -> onnx.ModelProto:
     return fused("FusedMatMul", {"x": a, "z": b}, **attributes)
 
@@ -134,6 +143,17 @@ CASES = {
     "FusedConv Sigmoid in groups": conv("Sigmoid", group=2),
     "FusedConv of a sum": conv(added=True),
     "FusedConv of a sum in groups": conv("Relu", group=2, added=True),
+    "FusedConv of a sum in strides": added(
+        (5, 6), (3, 3), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1], group=2
+    ),
+    "FusedConv of a sum through one place": added((5, 6), (1, 1), (3, 2), strides=[2, 3]),
+    "FusedConv of a smaller sum": added((5, 6), (3, 2), (3, 5)),
+    "FusedConv of a sum, dilated": added((7, 7), (3, 3), (4, 4), pads=[0, 1, 1, 0], dilations=[2, 2]),
+    "FusedConv of a sum, SAME_UPPER": added(
+        (5, 6), (2, 3), (3, 3), strides=[2, 2], auto_pad="SAME_UPPER"
+    ),
+    "FusedConv of a sum, SAME_LOWER": added((6, 5), (4, 3), (6, 5), auto_pad="SAME_LOWER"),
+    "FusedConv of a sum, VALID": added((5, 6), (2, 3), (2, 2), strides=[2, 2], auto_pad="VALID"),
     "FusedMatMul scaled": matmul((2, 3, 4), (4, 2), alpha=0.3),
     "FusedMatMul long": matmul((2, 200), (200, 2), alpha=0.3),
     "FusedMatMul transposed": matmul((2, 4, 3), (2, 5, 4), transA=1, transB=1),
@@ -241,7 +261,8 @@ def test_layers_of_integers_are_the_same_bits_for_each(
     ("made", "words"),
     [
         (gemm("Softplus"), "attribute 'activation' is 'Softplus'"),
-        (conv(added=True, strides=[2, 2]), "strides are 1"),
+        (conv(added=True, strides=[2, 2]), "they must be the same"),
+        (added((4, 4), (2, 2), (5, 5), pads=[1, 1, 1, 1]), "always lies inside the input"),
         (fused("SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)}, {"g": numbers(6)},
                outputs="y m"), "its mean or deviation"),
         (fused("Gelu", {"x": (2,)}, quality=1), "attribute 'quality'"),

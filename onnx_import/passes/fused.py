@@ -9,6 +9,7 @@ QLinearAveragePool, which rounds ties away from zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
@@ -141,22 +142,12 @@ def _conv(body: Body) -> None:
 
 def _with_summand(body: Body, x: str, w: str) -> tuple[str, str]:
     """Input and weights of a convolution that adds input 3, too: as further channels, each read by
-    one weight of 1. The result has the input's size, as where a graph adds its own input."""
-    (n, channels, *size), (m, each, *kernel) = body.shape(0), body.shape(1)
-    rank, groups = len(size), int(body.number("group", 1))
-    dilations = body.number("dilations", (1,) * rank)
-    pads = body.number("pads", (0,) * 2 * rank)[:rank]
-    taps = tuple(p // d for p, d in zip(pads, dilations, strict=True))
-    central = all(
-        p == t * d and t < k for p, t, d, k in zip(pads, taps, dilations, kernel, strict=True)
-    )
-    strides = body.number("strides", (1,) * rank)
-    plain = _word(body, "auto_pad") in ("", "NOTSET") and set(strides) <= {1}
-    if not (plain and central and body.shape(3) == (n, m, *size) and channels == each * groups):
-        raise body.unsupported(
-            "what it adds (input 3) is supported where strides are 1 and the result has the size "
-            "of the input"
-        )
+    one weight of 1, at the places of the input on which that weight comes to lie."""
+    (_, channels, *_), (m, each, *kernel) = body.shape(0), body.shape(1)
+    groups = int(body.number("group", 1))
+    if channels != each * groups or m % groups:
+        raise body.unsupported(f"{groups} groups do not fit its input and its weights")
+    taps, added = _placed(body, m, kernel)
     some = m // groups
     more = np.zeros((m, some, *kernel), body.types[body.node.inputs[1]].dtype.numpy)
     for k in range(m):
@@ -167,10 +158,60 @@ def _with_summand(body: Body, x: str, w: str) -> tuple[str, str]:
         for k in (*range(g * each, (g + 1) * each),
                   *range(channels + g * some, channels + (g + 1) * some))
     ]  # fmt: skip
-    both = body.add("Concat", x, body.node.inputs[3], axis=1)
+    both = body.add("Concat", x, added, axis=1)
     if groups > 1:
         both = body.add("Gather", both, body.store(np.array(order, np.int64)), axis=1)
     return both, body.add("Concat", w, body.store(more), axis=1)
+
+
+def _placed(body: Body, channels: int, kernel: Sequence[int]) -> tuple[tuple[int, ...], str]:
+    """A place in the window, and what is added as a tensor of the input's size with zeros between,
+    so that the window that makes an element has that element at the place."""
+    n, _, *size = body.shape(0)
+    rank = len(size)
+    strides = body.number("strides", (1,) * rank)
+    dilations = body.number("dilations", (1,) * rank)
+    windows = [_window(body, axis, k) for axis, k in enumerate(kernel)]
+    output = [count for count, _ in windows]
+    if body.shape(3) != (n, channels, *output):
+        raise body.unsupported(
+            f"what it adds (input 3) has shape {list(body.shape(3))}, its result "
+            f"{[n, channels, *output]}; they must be the same"
+        )
+    taps = tuple(-(-before // d) for (_, before), d in zip(windows, dilations, strict=True))
+    firsts = [t * d - b for t, d, (_, b) in zip(taps, dilations, windows, strict=True)]
+    lasts = [a + s * (o - 1) for a, s, o in zip(firsts, strides, output, strict=True)]
+    if any(t >= k or last >= h for t, k, last, h in zip(taps, kernel, lasts, size, strict=True)):
+        raise body.unsupported(
+            "what it adds (input 3) is supported where some place of the window always lies inside "
+            "the input"
+        )
+    added = body.node.inputs[3]
+    if output == size:
+        return taps, added
+    count = math.prod(output)
+    index = np.full(size, count, np.int64)
+    there = zip(firsts, lasts, strides, strict=True)
+    index[tuple(slice(a, last + 1, s) for a, last, s in there)] = np.arange(count).reshape(output)
+    zeros = np.zeros((n, channels, 1), body.types[added].dtype.numpy)
+    flat = body.add("Concat", body.reshape(added, n, channels, count), body.store(zeros), axis=2)
+    spread = body.add("Gather", flat, body.store(index.reshape(-1)), axis=2)
+    return taps, body.reshape(spread, n, channels, *size)
+
+
+def _window(body: Body, axis: int, kernel: int) -> tuple[int, int]:
+    """How many windows there are along a spatial axis, and how far the first starts before it."""
+    n = body.shape(0)[axis + 2]
+    rank = len(body.shape(0)) - 2
+    stride = body.number("strides", (1,) * rank)[axis]
+    reach = body.number("dilations", (1,) * rank)[axis] * (kernel - 1) + 1
+    mode = _word(body, "auto_pad")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        count = -(-n // stride)
+        total = max((count - 1) * stride + reach - n, 0)
+        return count, total // 2 if mode == "SAME_UPPER" else total - total // 2
+    pads = body.number("pads", (0,) * 2 * rank) if mode in ("", "NOTSET") else (0,) * 2 * rank
+    return (n + pads[axis] + pads[axis + rank] - reach) // stride + 1, pads[axis]
 
 
 def _normalized(op: str, skip: bool) -> Callable[[Body], None]:
