@@ -89,7 +89,9 @@ class Likeness:
     `linear_in_constants`: while one of the first two inputs varies and all others are constants, it
     is linear in all of these together. `per_weight(site, scale)`, of a layer with weights at input
     1 and a bias per channel at input 2, spreads numbers (channels,) over the weights, each to
-    those that lead to its channel. `channels(site)` is what a node that has passed `check` does to
+    those that lead to its channel; `feeding(site)` is the channel of the input, along axis 1, that
+    each weight reads, where they are (channels, …) and what they make is a sum over them.
+    `channels(site)` is what a node that has passed `check` does to
     each channel. `limits(site)` are the ends between which the first input is kept, where that is
     all a node does to it. `selects` says that every element of the result is one of the first
     input's, and which one depends on their order alone. `by_version`: the semantics here ask for
@@ -106,6 +108,7 @@ class Likeness:
     implied: frozenset[str] = frozenset()
     linear_in_constants: bool = False
     per_weight: Callable[[Site, FloatArray], FloatArray] | None = None
+    feeding: Callable[[Site], npt.NDArray[np.intp]] | None = None
     channels: Callable[[Site], ChannelMap] | None = None
     limits: Callable[[Site], tuple[float, float] | None] = lambda site: None
     selects: bool = False

@@ -148,7 +148,9 @@ CASES = {
     ),
     "FusedConv of a sum through one place": added((5, 6), (1, 1), (3, 2), strides=[2, 3]),
     "FusedConv of a smaller sum": added((5, 6), (3, 2), (3, 5)),
-    "FusedConv of a sum, dilated": added((7, 7), (3, 3), (4, 4), pads=[0, 1, 1, 0], dilations=[2, 2]),
+    "FusedConv of a sum, dilated": added(
+        (7, 7), (3, 3), (4, 4), pads=[0, 1, 1, 0], dilations=[2, 2]
+    ),
     "FusedConv of a sum, SAME_UPPER": added(
         (5, 6), (2, 3), (3, 3), strides=[2, 2], auto_pad="SAME_UPPER"
     ),

@@ -15,12 +15,14 @@ from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.numbers.enclosure import Interval
 from encoders.program import Step, program_of
+from encoders.traits import Commuting
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.bounds.local.errors import Run
-from refine.pair.batchnorm_folding import folded_change, is_folded
+from refine.pair.batchnorm_folding import Folding, folded_change, is_folded, weights_apart
 from refine.pair.node_change import PAIR, change_between
-from refine.pair.sameness import is_copy, key_of
+from refine.pair.sameness import content_of, is_copy, key_of
+from refine.pair.summands import summand_of
 
 SPEC, GAP, COPY, FOLDED = "spec//", "difference//", "spec-run//", "folded//"
 EXECUTED, CHANGED = "executed//", "change//"
@@ -32,15 +34,15 @@ class Aligned:
 
     `spec` has the implementation's nodes and variable tensors by name; `changed` names the nodes,
     in order, whose operator, attributes or constants are not the implementation's. `folded` are
-    layers of the specification, by the node that executes each and its normalisation in one: the
-    layer comes before it, and what it gives is an exact number that no runtime ever holds.
-    `originals` are the names that the specification has for the nodes in place of each.
+    nodes of the specification, by the one that executes them together: all but the last come before
+    it, and what they give are exact numbers that no runtime ever holds. `originals` are the names
+    that the specification has for the nodes in place of each.
     """
 
     spec: Graph
     impl: Graph
     changed: tuple[str, ...]
-    folded: Mapping[str, Node] = field(default_factory=dict)
+    folded: Mapping[str, Folding] = field(default_factory=dict)
     originals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -68,9 +70,15 @@ class Aligned:
             return Run(step, change, EXACT)
         other = program_of(self.impl).step(step.node)
         if step.name in self.folded:
-            layer = program_of(self.spec).step(self.folded[step.name])
-            x = read[other.node.inputs[0]]
-            change = folded_change(layer, step, self.impl, other, x)
+            parts, program = self.folded[step.name], program_of(self.spec)
+            norm = None if parts.norm is None else program.step(parts.norm)
+            summand = parts.summand
+            if summand is None:
+                x = read[other.node.inputs[0]]
+            else:
+                x = summand.range(read[summand.read], read[summand.added])
+            layer = program.step(parts.layer)
+            change = folded_change(layer, norm, self.impl, other, x, summand)
             return Run(other, change, contract, (x,))
         if step.name in self.changed:
             change = change_between(self.spec, step, self.impl, other, held)
@@ -83,7 +91,7 @@ def align(
     """The correspondence node by node, or None where the graphs have different structures."""
     makers = ({n.outputs[0]: n for n in spec.order}, {n.outputs[0]: n for n in impl.order})
     matched: dict[str, str] = dict(inputs)
-    folded: dict[str, Node] = {}
+    folded: dict[str, Folding] = {}
     todo = list(outputs.items())
     while todo:
         a, b = todo.pop()
@@ -95,10 +103,10 @@ def align(
         if a not in makers[1] or b not in makers[0]:
             return None
         mine, other = makers[1][a], makers[0][b]
-        layer = makers[0].get(_behind_copies(spec, makers[0], other.inputs[0]))
-        if layer is not None and _is_folded(spec, layer, other, impl, mine):
-            matched[a], folded[mine.name] = b, layer
-            todo.append((mine.inputs[0], layer.inputs[0]))
+        found = _folding(spec, makers[0], other, impl, mine)
+        if found is not None:
+            matched[a], folded[mine.name] = b, found[0]
+            todo += found[1]
             continue
         if not _same_shape(impl, mine, spec, other):
             return None
@@ -115,7 +123,7 @@ def _in_the_shape_of(
     impl: Graph,
     spec: Graph,
     matched: Mapping[str, str],
-    folded: Mapping[str, Node],
+    folded: Mapping[str, Folding],
     makers: Mapping[str, Node],
 ) -> Aligned | None:
     types: dict[str, TensorType] = {t: spec.types[b] for t, b in matched.items()}
@@ -123,11 +131,14 @@ def _in_the_shape_of(
     types |= {SPEC + t: spec.types[t] for t in spec.constants}
     nodes: list[Node] = []
     changed: list[str] = []
-    layers: dict[str, Node] = {}
+    parts: dict[str, Folding] = {}
     originals: dict[str, tuple[str, ...]] = {}
+    passed = {t for f in folded.values() if f.summand is not None for t in f.summand.passed}
     for node in impl.order:
         out = node.outputs[0]
         if out not in matched:
+            if node.name in passed:
+                continue
             step = program_of(impl).step(node)
             if not is_copy(step):
                 return None
@@ -137,29 +148,90 @@ def _in_the_shape_of(
         other = makers[matched[out]]
         originals[node.name] = (other.name,)
         if node.name in folded:
-            before, between = folded[node.name], FOLDED + out
-            originals[node.name] = (before.name, other.name)
-            inputs = _renamed(spec, before, node.inputs)
-            layers[node.name] = replace(before, name=between, inputs=inputs, outputs=(between,))
-            types[between] = spec.types[before.outputs[0]]
-            inputs = _renamed(spec, other, (between,))
-            nodes += [
-                layers[node.name],
-                replace(other, name=node.name, inputs=inputs, outputs=node.outputs),
-            ]
-            changed.append(node.name)
+            whole = folded[node.name]
+            originals[node.name] = tuple(n.name for n in whole.nodes)
+            parts[node.name] = _written(spec, whole, node)
+            nodes += parts[node.name].nodes
+            for made, part in zip(parts[node.name].nodes[:-1], whole.nodes, strict=False):
+                types[made.outputs[0]] = spec.types[part.outputs[0]]
+            same = whole.norm is None and _equal_weights(impl, node, spec, whole)
+            changed += [] if same else [node.name]
             continue
         inputs = _renamed(spec, other, node.inputs)
         nodes.append(replace(other, name=node.name, inputs=inputs, outputs=node.outputs))
         if not _same_semantics(impl, node, spec, other):
             changed.append(node.name)
-    whole = build_graph(tuple(nodes), types, constants, inputs=impl.inputs, outputs=impl.outputs)
-    return Aligned(whole, impl, tuple(changed), layers, originals)
+    shaped = build_graph(tuple(nodes), types, constants, inputs=impl.inputs, outputs=impl.outputs)
+    return Aligned(shaped, impl, tuple(changed), parts, originals)
 
 
-def _is_folded(spec: Graph, layer: Node, norm: Node, impl: Graph, other: Node) -> bool:
-    ours, theirs = program_of(impl), program_of(spec)
-    return is_folded(spec, theirs.step(layer), theirs.step(norm), impl, ours.step(other))
+def _written(spec: Graph, whole: Folding, node: Node) -> Folding:
+    """Nodes of the specification in place of one that executes them: all but the last write tensors
+    of their own."""
+    summand = whole.summand
+    read = node.inputs[0] if summand is None else summand.read
+    made: list[Node] = []
+    for place, part in enumerate(whole.nodes):
+        inputs = [read] * len(part.inputs)
+        if part is whole.total:
+            assert summand is not None
+            inputs[whole.added] = summand.added
+        name, written = node.name, node.outputs
+        if part is not whole.nodes[-1]:
+            name = read = FOLDED * (place + 1) + node.outputs[0]
+            written = (name,)
+        inputs = list(_renamed(spec, part, inputs))
+        made.append(replace(part, name=name, inputs=tuple(inputs), outputs=written))
+    layer, *others = made
+    norm = None if whole.norm is None else others.pop(0)
+    return replace(whole, layer=layer, norm=norm, total=others[0] if others else None)
+
+
+def _equal_weights(impl: Graph, node: Node, spec: Graph, whole: Folding) -> bool:
+    """Has a layer that adds something the very weights and bias that it is meant to have?"""
+    assert whole.summand is not None
+    ours = [whole.summand.weights, *(impl.constants[t] for t in node.inputs[2:] if t)]
+    theirs = [spec.constants[t] for t in whole.layer.inputs[1:] if t]
+    return [content_of(v) for v in ours] == [content_of(v) for v in theirs]
+
+
+def _folding(
+    spec: Graph, makers: Mapping[str, Node], other: Node, impl: Graph, mine: Node
+) -> tuple[Folding, list[tuple[str, str]]] | None:
+    """What ends with a node of the specification and is executed by one node, where that is more
+    than a node, and the pairs of tensors that both read."""
+    ours, theirs = program_of(impl).step(mine), program_of(spec)
+
+    def before(tensor: str) -> Node | None:
+        return makers.get(_behind_copies(spec, makers, tensor))
+
+    layer = before(other.inputs[0]) if other.inputs else None
+    if layer is not None and is_folded(spec, theirs.step(layer), theirs.step(other), impl, ours):
+        return Folding(layer, other), [(mine.inputs[0], layer.inputs[0])]
+    if theirs.step(other).operator.likeness.commuting is not Commuting.SUM:
+        return None
+    summand = summand_of(impl, ours)
+    if summand is None:
+        return None
+    found: list[tuple[float, Folding]] = []
+    shape = spec.types[other.outputs[0]].shape
+    for added, end in enumerate(other.inputs[::-1]):
+        last = before(end)
+        if last is None or any(spec.types[t].shape != shape for t in other.inputs):
+            continue
+        way: list[tuple[Node, Node | None]] = [(last, None)]
+        first = before(last.inputs[0]) if last.inputs else None
+        way += [] if first is None else [(first, last)]
+        for layer, norm in way:
+            steps = theirs.step(layer), None if norm is None else theirs.step(norm)
+            if is_folded(spec, *steps, impl, ours, summand):
+                gap = weights_apart(*steps, summand.weights.astype(np.float64))
+                found.append((gap, Folding(layer, norm, other, added, summand)))
+    if not found:
+        return None
+    _, whole = min(found, key=lambda f: f[0])
+    ends = (summand.read, whole.layer.inputs[0]), (summand.added, other.inputs[whole.added])
+    return whole, list(ends)
 
 
 def plain_copy(step: Step) -> Node:

@@ -44,7 +44,7 @@ def _related(found: Sequence[Difference]) -> Compared:
 
 def _of_node(aligned: Aligned, name: str, bounds: NetworkBounds) -> Difference:
     mine, other = aligned.impl.named[name], aligned.spec.named[name]
-    before = [aligned.folded[name]] if name in aligned.folded else []
+    before = aligned.folded[name].nodes[:-1] if name in aligned.folded else ()
     at = next(n for n in bounds.nodes if n.node.name == name)
     largest = float(np.max(at.run.change, initial=0.0))
     own = float(np.max(at.rounding.radius.bound, initial=0.0))

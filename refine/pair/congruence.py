@@ -9,7 +9,7 @@ points decide what is tried, and terms what is equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +18,13 @@ import numpy as np
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.term_field import TermField
 from encoders.numbers.enclosure import FloatArray
-from encoders.program import program_of
+from encoders.program import Step, program_of
 from encoders.traits import Commuting
 from onnx_import.graph import Graph
 from refine.common.clock import OutOfTime
 from refine.pair.pair import Pair
-from refine.pair.sameness import content_of, is_copy, is_unchanged, key_of
+from refine.pair.sameness import attributes_of, content_of, is_copy, is_unchanged, key_of
+from refine.pair.summands import Summand, summand_of
 from refine.pair.terms import Terms
 
 _TERMS = 2_000_000  # parts of terms that are made, of both graphs together
@@ -39,14 +40,17 @@ class Classes:
     graph: Graph
     inputs: Mapping[str, int]
     numbers: dict[Any, int]
+    sums: dict[int, tuple[int, ...]]
     merged: dict[str, int] = field(default_factory=dict)
     contents: dict[str, Any] = field(default_factory=dict)
+    summands: dict[str, Summand | None] = field(default_factory=dict)
 
     def of_all(self) -> dict[str, int]:
         """Of every tensor.
 
-        A product with a bias is read as a product and a sum, whose operands have no order; moves
-        that only change shapes are joined into one.
+        A layer with a bias, or with what is added in its sums, is read as a layer and a sum, and
+        sums of sums as one, whose terms have no order; moves that only change shapes are joined
+        into one.
         """
         graph = self.graph
         classes = {**self.inputs, **self.merged}
@@ -54,10 +58,7 @@ class Classes:
 
         def of(tensor: str) -> int:
             if tensor not in classes:
-                shape, *values = self._content(tensor)
-                while shape[:1] == (1,):  # broadcasting adds such axes by itself
-                    shape = shape[1:]
-                classes[tensor] = self._numbered(("constant", shape, *values))
+                classes[tensor] = self._numbered(_constant(*self._content(tensor)))
             return classes[tensor]
 
         for tensor in graph.outputs:
@@ -81,16 +82,49 @@ class Classes:
                 held = content_of(product.matrix)
                 total = self._numbered(("by a matrix", of(node.inputs[0]), held))
                 if product.bias is not None:
-                    terms = frozenset((total, of(node.inputs[product.bias])))
-                    total = self._numbered((Commuting.SUM, terms, shape))
+                    total = self._sum((total, of(node.inputs[product.bias])), shape)
                 classes[out] = total
+            elif like.commuting is Commuting.SUM:
+                classes[out] = self._sum([of(t) for t in node.inputs], shape)
             elif like.commuting is not None:
                 operands = [of(t) for t in node.inputs]
                 classes[out] = self._numbered((like.commuting, frozenset(operands), shape))
+            elif like.feeding is not None and all(
+                map(graph.is_constant, filter(None, node.inputs[1:]))
+            ):
+                classes[out] = self._layer(step, of)
             else:
                 names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
                 classes[out] = self._numbered(key_of(graph, step, names))
         return classes
+
+    def _layer(self, step: Step, of: Callable[[str], int]) -> int:
+        """The class of what a layer with constant weights makes."""
+        graph, node = self.graph, step.node
+        shape = graph.types[node.outputs[0]].shape
+        if step.name not in self.summands:
+            self.summands[step.name] = summand_of(graph, step)
+        summand = self.summands[step.name]
+        read = node.inputs[0] if summand is None else summand.read
+        weights = graph.constants[node.inputs[1]] if summand is None else summand.weights
+        kind = node.op, node.domain, attributes_of(step, False)
+        given = of(read), graph.types[read].shape, content_of(weights)
+        terms = [self._numbered(("layer", kind, given))]
+        if summand is not None:
+            terms.append(of(summand.added))
+        if len(node.inputs) > 2 and node.inputs[2]:
+            bias = graph.constants[node.inputs[2]]
+            along = bias.reshape(-1, *(1,) * (len(shape) - 2))
+            if np.any(along):
+                terms.append(self._numbered(_constant(*content_of(along))))
+        return terms[0] if len(terms) == 1 else self._sum(terms, shape)
+
+    def _sum(self, terms: Iterable[int], shape: tuple[int, ...]) -> int:
+        """The class of a sum, of those of its terms; sums among them are their own terms."""
+        parts = sorted(p for t in terms for p in self.sums.get(t, (t,)))
+        found = self._numbered((Commuting.SUM, tuple(parts), shape))
+        self.sums.setdefault(found, tuple(parts))
+        return found
 
     def _numbered(self, key: Any) -> int:
         return self.numbers.setdefault(key, len(self.numbers))
@@ -117,10 +151,11 @@ class Congruence:
         numbers: dict[Any, int] = {}
         inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
         theirs = {b: inputs[a] for a, b in pair.inputs.items()}
+        sums: dict[int, tuple[int, ...]] = {}
         return cls(
             pair,
-            Classes(pair.impl.graph, inputs, numbers),
-            Classes(pair.spec.graph, theirs, numbers),
+            Classes(pair.impl.graph, inputs, numbers, sums),
+            Classes(pair.spec.graph, theirs, numbers, sums),
         )
 
     def equal(self) -> frozenset[str]:
@@ -210,6 +245,13 @@ class _Frontier:
                 terms.known[at] = self.variables[key]
             else:
                 todo += writers[at].reads
+
+
+def _constant(shape: tuple[int, ...], *values: Any) -> tuple[Any, ...]:
+    """What a constant is known by."""
+    while shape[:1] == (1,):  # broadcasting adds such axes by itself
+        shape = shape[1:]
+    return "constant", shape, *values
 
 
 def _computed(graph: Graph) -> Iterator[str]:

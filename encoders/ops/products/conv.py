@@ -193,6 +193,13 @@ def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale.reshape(-1, *(1,) * (len(site.type_of(1).shape) - 1))
 
 
+def _feeding(site: Site) -> npt.NDArray[np.intp]:
+    outputs, each, *kernel = site.type_of(1).shape
+    group = np.arange(outputs) // (outputs // site.integer("group", 1))
+    channels = group[:, None] * each + np.arange(each)
+    return channels.reshape(outputs, each, *(1,) * len(kernel))
+
+
 def _meant(site: Site) -> Meaning | None:
     """Without its bias, where that and the weights are stored."""
     if site.variable != (0,) or site.constant(2) is None:
@@ -238,7 +245,10 @@ OPERATORS = (
         meant=_meant,
         keeps=of_product,
         likeness=Likeness(
-            implied=frozenset({"kernel_shape"}), linear_in_constants=True, per_weight=_per_weight
+            implied=frozenset({"kernel_shape"}),
+            linear_in_constants=True,
+            per_weight=_per_weight,
+            feeding=_feeding,
         ),
         sums=Sums(_extent, products=True, weights_left=True, batched=lambda site: True),
         absorbs=Absorbing(Absorption.MATRIX),
