@@ -100,6 +100,7 @@ def normalization_error(
     moved = _root(variance, add_down(v.variance.lo, epsilon)).and_also(
         _norm_error(r, error, v.sigma.hi)
     )
+    reached = max(reached, _largest_square(add_up(v.variance.hi, epsilon), variance, v, moved))
     root = r.after(r.of_product, v.sigma.hi, moved)
     inverting = 8.0 if isinstance(contract.order, AnyOrder) else 3.0
     deviation = apply(OVER_SIGMA, e=error, low=v.sigma.lo)
@@ -157,7 +158,16 @@ def _less_square(
     variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
     moved = _root(variance, add_down(v.variance.lo, epsilon))
     most = float(np.max(add_up(exact, total.bound), initial=0.0))
+    most = max(most, _largest_square(add_up(v.variance.hi, epsilon), variance, v, moved))
     return r.after(r.of_product, v.sigma.hi, moved), most
+
+
+def _largest_square(square: FloatArray, error: Radius, v: Normalized, moved: Radius) -> float:
+    """The most that var + ε, at most `square` and off by `error`, is as it is computed, whose root
+    is off by `moved`: ε may be large where no number of a row is."""
+    root = add_up(v.sigma.hi, moved.bound)
+    most = np.minimum(add_up(square, error.bound), multiply_up(root, root))
+    return float(np.max(most, initial=0.0))
 
 
 def _capped(r: Rounder, epsilon: float, n: int, *, inverting: float, top: FloatArray) -> Radius:
