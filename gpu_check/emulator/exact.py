@@ -132,5 +132,5 @@ def evaluate_real(
     """The real semantics in any field, for inputs of shape (samples, *tensor shape)."""
     with field.working():
         values = forward(program_of(graph), inputs, lambda step, v: real_step(step, v, field))
-        wanted = values if every_tensor else graph.outputs
+        wanted = dict.fromkeys((*values, *graph.outputs)) if every_tensor else graph.outputs
         return {t: values[t] if t in values else field.constant(graph.constants[t]) for t in wanted}

@@ -98,7 +98,10 @@ def content_of(values: Any, bits: bool = False) -> tuple[tuple[int, ...], str, b
     """Shape and values: exact, whatever the type they are stored in, or bit for bit."""
     array = np.asarray(values)
     if not bits:
-        array = array.astype(np.int64) if array.dtype.kind in "iub" else array.astype(np.float64)
+        if array.dtype.kind not in "iub":
+            array = array.astype(np.float64)
+        elif not np.any(array > np.iinfo(np.int64).max):  # as int64 those would be negative
+            array = array.astype(np.int64)
         array = array + 0  # no negative zeros
     return array.shape, array.dtype.str, array.tobytes()
 
