@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ def model(path: Path, op: str, epsilon: float, *, half: bool = False) -> Path:
     kind, dtype = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
     layer = op in ("LayerNormalization", "RMSNormalization")
     stored = {"s": np.ones(3 if layer else 1, kind)}
-    given = {"epsilon": epsilon}
+    given: dict[str, Any] = {"epsilon": epsilon}
     if not layer:
         stored["b"] = np.zeros(1, kind)
     elif half:
