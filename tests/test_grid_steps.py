@@ -14,9 +14,10 @@ from onnx_import import load
 from refine.claims.pair_quarry import pair_quarry
 from refine.domain.domain import DomainOptions, read_domain
 from refine.pair.pair import Pair, pair_of
+from refine.pair.quantised.cells import input_grids
 from refine.results.verdict import Side, Tolerance
 from refine.search.evaluation import Hunt
-from refine.search.grid_steps import climbed, input_grids
+from refine.search.grid_steps import climbed
 
 _N = helper.make_node
 _F = np.float32

@@ -168,6 +168,7 @@ class PossibleArithmetic:
         return self._within(np.rint(a.lo), np.rint(a.hi)).where(a.some).or_nan(a.nan)
 
     def compare(self, relation: Relation, a: Possible, b: Possible) -> Possible:
+        same = a is b  # one number, whatever it is
         a, b = self.read(a), self.read(b)
         some = a.some & b.some
         match relation:
@@ -179,6 +180,9 @@ class PossibleArithmetic:
                 common = a.both(b)
                 true = common.some
                 false = (a.lo < a.hi) | (b.lo < b.hi) | (a.lo != b.lo)
+        if same:
+            strict = relation is Relation.LESS
+            true, false = true & (not strict), false & strict
         false = (false & some) | (a.nan & b.any) | (b.nan & a.any)
         return self._truth(true & some, false)
 
@@ -290,8 +294,8 @@ class PossibleArithmetic:
             return found
         x, y = self.read(a), self.read(b)
         least = np.full((1,) * found.nan.ndim, float(self.format.smallest_subnormal))
-        alike = (x.above & y.above) | (x.below & y.below)
-        apart = (x.above & y.below) | (x.below & y.above)
+        alike = ((x.above & y.above) | (x.below & y.below)) & found.zero
+        apart = ((x.above & y.below) | (x.below & y.above)) & found.zero
         found = found.either(self._within(least, least).where(alike))
         return found if a is b else found.either(self._within(-least, -least).where(apart))
 
@@ -310,7 +314,7 @@ class PossibleArithmetic:
     def _total(self, terms: Sequence[Possible]) -> Possible:
         if len(terms) == 1:  # which may be added to 0
             return terms[0].either(self._result(terms[0]))
-        count = 2 * len(terms) + _EXTRA
+        count = len(terms) + _EXTRA
         shape = np.broadcast_shapes(*(t.shape for t in terms))
         low, high, down, up, floor = (np.zeros(shape) for _ in range(5))
         known, nan, falls, rises = np.ones(shape, bool), *(np.zeros(shape, bool) for _ in range(3))

@@ -18,36 +18,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders.arithmetic.number_path import stored
 from encoders.arithmetic.possible import Possible
 from encoders.arithmetic.runtime import Relation
-from encoders.arithmetic.values import E, Inputs
+from encoders.arithmetic.values import E
 from encoders.contract.contract import (
-    AnyOrder,
-    Normalization,
-    RoundingMode,
     RuntimeContract,
     Subnormals,
 )
-from encoders.contract.orders import AlignedSteps, Sequential
-from encoders.functions.accuracy import Transcendental
-from encoders.operator import RuntimeSemantics
 from encoders.program import Program, Step, program_of
 from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from encoders.scheduling import contract_at
-from onnx_import.errors import UnsupportedModel
-from onnx_import.graph import Array, DType, Graph, TensorType
+from onnx_import.graph import Array, Graph
+from refine.bounds.local.possible_steps import PossibleSteps, PossibleTensors, covers
 
 _CONDITIONS = 5  # that are told apart at once
 _NUMBERS = 2**22  # of all tensors in all cases, and of multiply-adds
 _ROUNDS = 24
-
-PossibleTensors: TypeAlias = Mapping[str, Possible]
 
 
 def never_nan(
@@ -76,7 +66,7 @@ def possible_tensors(
     that do not round to nearest, and of graphs that are too large."""
     program = program_of(graph)
     size = sum(graph.types[t].size for step in program.steps for t in step.writes)
-    if not _covers(contract) or max(size, program.work) > _NUMBERS:
+    if not covers(contract) or max(size, program.work) > _NUMBERS:
         return {}
     with np.errstate(all="ignore"):
         return _Search(program, given, contract).settled()
@@ -91,17 +81,6 @@ def uniform(contract: RuntimeContract) -> tuple[RuntimeContract, ...]:
     return tuple(replace(contract, results=r, operands=o) for r, o in product(results, operands))
 
 
-def _covers(contract: RuntimeContract) -> bool:
-    """Does every operation round to nearest, and nothing else?"""
-    orders = [contract.order, *(r.schedule.order for r in contract.rules)]
-    steps = any(
-        isinstance(o, AlignedSteps) or (isinstance(o, AnyOrder) and o.alignment is not None)
-        for o in orders
-    )
-    plain = contract.factor_format is None and contract.rounding is RoundingMode.NEAREST
-    return plain and not steps and not contract.exact
-
-
 @dataclass
 class _Search:
     """What is known so far: of each tensor, in one sample, what its elements may be."""
@@ -110,6 +89,11 @@ class _Search:
     given: Mapping[str, tuple[Array, Array]]
     contract: RuntimeContract
     known: dict[str, Possible] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> PossibleSteps:
+        """What steps give of their operands, told apart no further."""
+        return PossibleSteps(self.contract)
 
     def settled(self) -> PossibleTensors:
         """What is known when no case is left to tell apart, or no output may be NaN."""
@@ -177,7 +161,7 @@ class _Search:
             reads = {t: values[t] for t in step.reads}
             if not _by_element(step):
                 reads = {t: self.known[t] for t in reads}
-            for tensor, found in zip(step.writes, self._step(step, reads), strict=True):
+            for tensor, found in zip(step.writes, self.steps.of(step, reads), strict=True):
                 keep(tensor, found)
 
     def _limits(
@@ -224,7 +208,7 @@ class _Search:
         constant = step.site.constants[position]
         if constant is None:
             return self.known[step.node.inputs[position]]
-        return self._stored(constant, step.site.type_of(position), step)
+        return self.steps.held(constant, step.site.type_of(position), step)
 
     def _input(self, name: str) -> Possible:
         kind = self.program.graph.types[name]
@@ -234,50 +218,6 @@ class _Search:
         return Possible.within(
             lo, hi, float(self.contract.format_of(kind.dtype).smallest_subnormal)
         )
-
-    def _step(self, step: Step, reads: PossibleTensors) -> Iterable[Possible]:
-        kinds = step.site.outputs
-        if any(kind.dtype.is_narrow for kind in kinds):
-            return [_unknown(kind) for kind in kinds]
-        forms = _forms(step)
-        if forms is None:
-            return [_unknown(kind) for kind in kinds]
-        here = contract_at(step.site, self.contract)
-        ways = [here]
-        if here.normalization is Normalization.EITHER:
-            every = (Normalization.FOLDED, Normalization.RECIPROCAL, Normalization.DIRECT)
-            ways = [replace(here, normalization=n) for n in every]
-        found: list[Possible] | None = None
-        for way in ways:
-            pinned = replace(way, order=Sequential())
-            for form in forms:
-                try:
-                    made = self._formula(step, form, reads, pinned)
-                except (UnsupportedModel, Transcendental, ValueError, AssertionError, KeyError):
-                    return [_unknown(kind) for kind in kinds]
-                if made and found is not None:
-                    made = [a.either(b) for a, b in zip(found, made, strict=True)]
-                found = made or found  # a formula that does not apply here gives nothing
-        assert found is not None
-        return [_typed(p, kind) for p, kind in zip(found, kinds, strict=True)]
-
-    def _formula(
-        self, step: Step, form: RuntimeSemantics, reads: PossibleTensors, contract: RuntimeContract
-    ) -> list[Possible]:
-        arithmetic = PossibleArithmetic(contract.format_of(_dtype_of(step)), contract)
-        given: Inputs[Possible] = step.site.arguments(
-            (reads[t] for t in step.reads), lambda held, kind: self._stored(held, kind, step)
-        )
-        return list(form(step.site, given, arithmetic, contract))
-
-    def _stored(self, held: Array, kind: TensorType, step: Step) -> Possible:
-        here = contract_at(step.site, self.contract)
-        if not kind.dtype.is_float:
-            exact = np.asarray(held).astype(np.float64)[np.newaxis]
-            return Possible.within(exact, exact, 1.0)
-        arithmetic = PossibleArithmetic(here.format_of(kind.dtype), here)
-        found: Possible = stored(arithmetic, held, here, kind.dtype)
-        return found
 
 
 def compared(
@@ -354,27 +294,3 @@ def _by_element(step: Step) -> bool:
         return True
     alone = [site.type_of(i).shape for i in site.variable] == [site.outputs[0].shape]
     return alone and operator.element is not None
-
-
-def _forms(step: Step) -> tuple[RuntimeSemantics, ...] | None:
-    """The formulas by which runtimes compute the node; None where not all are known."""
-    operator = step.operator
-    forms = tuple(dict.fromkeys((operator.runtime, *operator.followed)))
-    return None if operator.formulas > len(forms) else forms
-
-
-def _dtype_of(step: Step) -> DType:
-    """As the emulator has it: the first floating-point type of what is written, else read."""
-    kinds = (*step.site.outputs, *(kind for kind in step.site.inputs if kind is not None))
-    return next((kind.dtype for kind in kinds if kind.dtype.is_float), DType.FLOAT32)
-
-
-def _unknown(kind: TensorType) -> Possible:
-    return Possible.anything((1, *kind.shape), nan=kind.dtype.is_float)
-
-
-def _typed(found: Possible, kind: TensorType) -> Possible:
-    """Integers may wrap, and are never NaN."""
-    if kind.dtype.is_float or kind.dtype is DType.BOOL:
-        return found.moved(lambda array: np.broadcast_to(array, (array.shape[0], *kind.shape)))
-    return Possible.anything((1, *kind.shape), nan=False)

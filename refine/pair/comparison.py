@@ -37,6 +37,7 @@ from refine.pair.extremes import with_extremes
 from refine.pair.joined import Joined, joined
 from refine.pair.pair import Pair
 from refine.pair.product import Product, product, with_copy
+from refine.pair.quantised.enumerated import Quantised, enumerated_gaps, quantised
 from refine.pair.quantised.lockstep import Beside, Lockstep
 from refine.pair.quantised.noise import noise_bounds
 
@@ -55,7 +56,8 @@ class Total:
 @dataclass(frozen=True)
 class Comparison:
     """A `Problem`: both graphs in one, `aligned`, `joined` at cuts or `joint`, or a quantised copy
-    `beside` its original; `placed` says which nodes keep to another contract."""
+    `beside` its original; `placed` says which nodes keep to another contract. `stored` are both
+    where the one that runs stores all its inputs as integers."""
 
     graph: Graph
     contract: RuntimeContract
@@ -66,6 +68,7 @@ class Comparison:
     beside: Beside | None = None
     joined: Joined | None = None
     single: bool = False
+    stored: Quantised | None = None
 
     @property
     def lockstep(self) -> Lockstep | None:
@@ -86,6 +89,24 @@ class Comparison:
         branching: Branching | None = None,
     ) -> NetworkBounds:
         """Bounds on the differences of both graphs over a box."""
+        found = self._bounds(box, backward, tick, known, branching)
+        if self.stored is None or not backward:
+            return found
+        gaps = enumerated_gaps(self.stored, box, self.contract, tick)
+        radii = {
+            t: found.radii[t].and_also(apply(REAL_GAP, lo=gap.lo, hi=gap.hi))
+            for t, gap in gaps.items()
+        }
+        return replace(found, radii={**found.radii, **radii})
+
+    def _bounds(
+        self,
+        box: InputBox,
+        backward: bool,
+        tick: Callable[[], None],
+        known: Known | None,
+        branching: Branching | None,
+    ) -> NetworkBounds:
         if self.lockstep is not None:
             return noise_bounds(
                 self.lockstep, box, self.contract, backward=backward, tick=tick, known=known
@@ -141,6 +162,16 @@ def comparison(
     `points` are inputs of the implementation, (points, *shape): with them both graphs can be cut
     where they part. `tick` is called often while that is done, and may raise OutOfTime.
     """
+    found = _comparison(pair, points, tick)
+    if not pair.spec.contract.exact or found.identical:
+        return found
+    sides = pair.spec.graph, pair.impl.graph
+    return replace(found, stored=quantised(*sides, pair.inputs, pair.outputs))
+
+
+def _comparison(
+    pair: Pair, points: Mapping[str, FloatArray] | None, tick: Callable[[], None]
+) -> Comparison:
     spec, impl = pair.spec.graph, pair.impl.graph
     pinned = _pinned(pair)
     if pinned and product(spec, impl, pair.inputs, pair.outputs, pinned=pinned).identical:

@@ -21,25 +21,16 @@ from encoders.program import program_of
 from encoders.quantizing import Grid
 from onnx_import.graph import Graph
 from refine.domain.box import Box
+from refine.pair.quantised.cells import input_grids
 from refine.search.evaluation import Candidate, Hunt, Points, Scores, candidate, score
 
 _STARTS, _CLIMBS, _ROUNDS = 48, 3, 40
 _MOVES = 192  # that are scored at once
 _WORK = 4e7  # multiply-adds of all of them
 _IDLE = 4  # rounds without a gain, after which a climb ends
-_BESIDE = 2.0**-21  # of a number that is taken to an integer, from where the integer changes
-
-
-def input_grids(graph: Graph) -> Mapping[str, Grid]:
-    """The grid that each input is put on first, of those that are put on one."""
-    found: dict[str, Grid] = {}
-    for step in program_of(graph).steps:
-        meaning = step.operator.meant(step.site)
-        if meaning is None or meaning.op or meaning.written is None:
-            continue
-        if step.reads and step.reads[0] in graph.inputs:
-            found.setdefault(step.reads[0], meaning.written)
-    return found
+_BESIDE = (2.0**-21, 2.0**-24, 0.0)
+"""How far, of a number that is taken to an integer, from where the integer changes: at the nearest
+numbers two graphs that divide in different ways differ."""
 
 
 def climbed(hunt: Hunt, seed: int, late: Callable[[], bool]) -> Iterator[Candidate]:
@@ -102,7 +93,9 @@ class _Moves:
             last = np.floor(hi / grid.scale + grid.zero - 0.5)
             k = np.floor(first + rng.random(size) * (last - first + 1.0))
             change = (np.clip(k, first, last) + 0.5 - grid.zero) * grid.scale
-            beside = change + rng.choice([-1.0, 1.0], size) * _BESIDE * np.abs(change)
+            beside = change + rng.choice([-1.0, 1.0], size) * rng.choice(_BESIDE, size) * np.abs(
+                change
+            )
             found = np.where((first <= last) & (rng.random(size) < 0.8), beside, found)
         return self.box.nearest(name, found)
 

@@ -30,12 +30,8 @@ from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Array, Graph
 from onnx_import.onnx.reader import load
-from refine.gradients.nan_free import (
-    PossibleTensors,
-    outputs_without_nan,
-    possible_tensors,
-    uniform,
-)
+from refine.bounds.local.possible_steps import PossibleTensors
+from refine.gradients.nan_free import outputs_without_nan, possible_tensors, uniform
 
 TINY, SMALL = small_format(3, 3), small_format(4, 4)
 KEEP, FLUSH, EITHER = Subnormals.KEEP, Subnormals.FLUSH, Subnormals.EITHER
