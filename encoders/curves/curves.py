@@ -68,8 +68,8 @@ def _piece_range(piece: Piece, part: Interval, x: Range) -> Range:
     """Where f is for arguments in these ranges that are on this piece, in `part`."""
     if piece.shape is Shape.UNKNOWN:
         with BALLS.working():
-            whole = np.asarray(piece.value(BALLS, _hull_balls(part)), dtype=object)
-            return enclosed_by(BALL_RANGE, X=x, a=lower(whole), b=upper(whole))
+            whole = _on_balls(piece, part, np.zeros(part.shape))
+            return enclosed_by(BALL_RANGE, X=x, a=whole.lo, b=whole.hi)
     convex = piece.shape is Shape.CONVEX
     touch = _tangency(piece, part, np.zeros(x.shape), ascending=convex)
     ends, there = (
@@ -239,9 +239,8 @@ def _piece_extremes(
     piece: Piece, part: Interval, slope: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     if piece.shape is Shape.UNKNOWN:
-        at = _hull_balls(part)
-        whole = np.asarray(piece.value(BALLS, at) - ball_array(slope) * at, dtype=object)
-        return lower(whole), upper(whole)
+        whole = _on_balls(piece, part, slope)
+        return whole.lo, whole.hi
     convex = piece.shape is Shape.CONVEX
     touch = _tangency(piece, part, slope, ascending=convex)
     ends = [_beyond_line(piece.value, at, slope, at) for at in (part.lo, part.hi)]
@@ -252,6 +251,18 @@ def _piece_extremes(
         return _over_convex(part, touch, there.lo, top, (tilt.lo, tilt.hi)), top
     top = np.maximum(-ends[0].lo, -ends[1].lo)  # of −g, which is convex
     return -top, -_over_convex(part, touch, -there.hi, top, (-tilt.hi, -tilt.lo))
+
+
+def _on_balls(piece: Piece, part: Interval, slope: FloatArray) -> Interval:
+    """f(x) − slope·x on all of a part of unknown shape: as the formula says of the ball, and as the
+    mean value theorem does."""
+    at, middle = _hull_balls(part), ball_array(0.5 * part.lo + 0.5 * part.hi)
+    line = ball_array(slope)
+    first = np.asarray(piece.value(BALLS, at) - line * at, dtype=object)
+    there = piece.value(BALLS, middle) - line * middle
+    second = np.asarray(there + (piece.slope(BALLS, at) - line) * (at - middle), dtype=object)
+    low = np.maximum(lower(first), lower(second))
+    return Interval(low, np.minimum(upper(first), upper(second)))
 
 
 def _beyond_line(

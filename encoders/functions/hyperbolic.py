@@ -35,6 +35,7 @@ SINH = Function(
     Figures.in_ulps(4.0, onnxruntime=2.5, cuda=3.5),
     approximate=np.sinh,
     ball=flint.arb.sinh,
+    series=lambda x: (x.exp() - (-x).exp()) / 2,
     curve=Curve(
         bends(formula("sinh"), formula("cosh"), _BENT, first=Shape.CONCAVE),
         within(-_INFINITY, _INFINITY),
@@ -47,6 +48,7 @@ COSH = Function(
     Figures.in_ulps(4.0, onnxruntime=2.5, cuda=2.5),
     approximate=np.cosh,
     ball=flint.arb.cosh,
+    series=lambda x: (x.exp() + (-x).exp()) / 2,
     curve=Curve(
         (Piece(-_INFINITY, _INFINITY, Shape.CONVEX, formula("cosh"), formula("sinh")),),
         within(1.0, _INFINITY),

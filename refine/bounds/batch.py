@@ -22,15 +22,11 @@ from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.influence import Shares, add_shares
+from refine.bounds.joint.finding import formulas_of
+from refine.bounds.joint.joining import Joining
 from refine.bounds.local.errors import Runs, bound_errors
-from refine.bounds.network import (
-    InputBox,
-    Known,
-    Margin,
-    NetworkBounds,
-    NodeBounds,
-    bound_values,
-)
+from refine.bounds.local.values import bound_values
+from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
 from refine.bounds.pruning import MOST_SPLIT_INPUTS, Rows, feeds_nonlinear
 
@@ -112,10 +108,14 @@ def batch_bounds(
         maps.err_by(name, apply(GIVEN_ERROR, U=error))
 
     shares: dict[str, Mapping[str, FloatArray]] = {}
+    joining = Joining(formulas_of(program) if runs is None else {})
 
     def bounded(step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
+        nonlocal maps
         tick()
-        output = step.output
+        maps, step = joining.at(step, maps, contract)
+        output, bends = step.output, feeds_nonlinear(maps.program, step.output)
+        bends = bends and step.name not in joining.inside
         bound_values(maps, step)
         if output in around.values:
             maps.values[output] = both_ranges(maps.values[output], around.values[output])
@@ -123,12 +123,12 @@ def batch_bounds(
             nothing = maps.values[output]
             known = _stacked([r.get(output, row_of(nothing, i)) for i, r in enumerate(ranges)])
             maps.values[output] = both_ranges(nothing, known)
-        if feeds_nonlinear(program, output):
+        if bends:
             shares[output] = _refined(maps, output, tick)
         rounding, assumed, run = bound_errors(maps, step, contract, runs)
         if output in around.radii:
             maps.err_by(output, maps.radii[output].and_also(around.radii[output]))
-        if errors_too and feeds_nonlinear(program, output):
+        if errors_too and bends:
             _refined_errors(maps, output, tick)
         if step.name in maps.flaws:
             rounding = rounding.flawed()

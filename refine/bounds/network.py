@@ -16,13 +16,11 @@ from functools import partial
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.contract.presets import EXACT as EXACT_REALS
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
-from encoders.lemmas.ranges.making import both_ranges, given_ranges, kept_range, pulled_range
-from encoders.lemmas.ranges.placing import range_of
-from encoders.numbers.enclosure import FloatArray, Interval, lowest
+from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
@@ -34,10 +32,13 @@ from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
+from refine.bounds.joint.finding import formulas_of
+from refine.bounds.joint.joining import Joining
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import forms_of_mixed, mixing
+from refine.bounds.local.values import bound_values
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
     Effort,
@@ -168,6 +169,7 @@ def network_bounds(
     branching: Branching | None = None,
     runs: Runs | None = None,
     spread: frozenset[str] = frozenset(),
+    together: bool = False,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
@@ -177,6 +179,8 @@ def network_bounds(
     `runs` says what executes in place of each node, where that is another operator or has other
     weights; errors are then from this graph's real values to that execution.
     `spread` names the outputs whose real ranges are wanted as tight as their errors.
+    `together` takes nodes that spell out a formula of one number together: what is said of the
+    last of them is then of all, those before it are bounded, and lead nowhere.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
@@ -191,6 +195,7 @@ def network_bounds(
             branching=branching,
             runs=runs,
             spread=spread,
+            together=together and runs is None,
         )
 
 
@@ -205,6 +210,7 @@ def _network_bounds(
     branching: Branching | None,
     runs: Runs | None,
     spread: frozenset[str],
+    together: bool,
 ) -> NetworkBounds:
     program = program_of(graph).checked
     maps = Maps(program, given_ranges(box.values))
@@ -227,8 +233,10 @@ def _network_bounds(
         runs=runs,
         spread=spread,
         allowance=Allowance.of(graph, {} if known is None else known.values, spread),
+        joining=Joining(formulas_of(program) if together else {}),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
+    maps = passing.maps
     radii = {
         t: maps.radii[t] if t in maps.radii else _stored_errors(graph, t, contract)
         for t in graph.outputs
@@ -264,6 +272,7 @@ class _Pass:
     runs: Runs | None
     spread: frozenset[str]
     allowance: Allowance
+    joining: Joining
     hurried: bool = False
     effort: Effort = field(default_factory=Effort)
     pulled: dict[str, Pulled] = field(default_factory=dict)
@@ -280,10 +289,12 @@ class _Pass:
     def bounded(self, step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         """The bounds of one node, which are entered into the maps too."""
         self._in_time(self.tick)
+        self.maps, step = self.joining.at(step, self.maps, self.contract)
         maps, program, output = self.maps, self.maps.program, step.output
         self.effort = self.effort.after(step.work, program.graph.types[output].size)
         final = output in program.graph.outputs
         refine = self.backward and (final or feeds_nonlinear(program, output))
+        refine = refine and step.name not in self.joining.inside
         if refine and not final and not gains(program, step, self.pushes):
             refine = False
             self.pushes[output] = self.pushes.get(step.reads[0], {})
@@ -381,24 +392,6 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radi
         return exactly_zero(EXACT, graph.types[tensor].shape)
     r = rounder_of(graph.types[tensor].dtype, contract)
     return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
-
-
-def bound_values(maps: Maps, step: Step) -> None:
-    """Enter a step's map of values and range; UnsupportedModel where ONNX has another shape."""
-    ranges, site = maps.ranges(step), step.site
-    mapped = step.operator.values(site, ranges)
-    found, made = mapped.range.lo.shape, site.outputs[0].shape
-    if found != made:
-        raise site.unsupported(
-            f"its values have the shape {list(found)}, and ONNX infers {list(made)}; "
-            "please report it"
-        )
-    maps.value_maps[step.name] = mapped
-    range_ = range_of(mapped.range)
-    if step.operator.keeps is not None and lowest(range_.lo) < 0.0:
-        kept = step.operator.keeps(site, ranges, EXACT_REALS)
-        range_ = range_ if kept is None else kept_range(range_, kept)
-    maps.values[step.output] = range_
 
 
 def _refine_values(

@@ -69,6 +69,7 @@ class Network(Remembering):
             backward=backward,
             tick=tick,
             known=known,
+            together=True,
             branching=branching,
         )
 

@@ -42,14 +42,8 @@ from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps
 from refine.bounds.local.errors import Run, bound_errors
-from refine.bounds.network import (
-    InputBox,
-    Known,
-    NetworkBounds,
-    NodeBounds,
-    bound_values,
-    network_bounds,
-)
+from refine.bounds.local.values import bound_values
+from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds, network_bounds
 
 _CHEAP = 2**22  # coefficients of a pull-back that is done although precisions are known without
 

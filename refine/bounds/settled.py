@@ -24,13 +24,8 @@ from refine.bounds.backward import Maps
 from refine.bounds.batch import batch_bounds
 from refine.bounds.influence import Shares
 from refine.bounds.local.errors import Run, Runs, bound_errors
-from refine.bounds.network import (
-    InputBox,
-    Known,
-    NetworkBounds,
-    NodeBounds,
-    bound_values,
-)
+from refine.bounds.local.values import bound_values
+from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.widened import widened_step
 
 

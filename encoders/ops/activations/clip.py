@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -75,9 +74,9 @@ def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectA
     x = inputs[0]
     low, high = _bounds(site)
     if math.isfinite(low):
-        x = field.maximum(x, np.asarray(field.number(Fraction(low))))
+        x = field.maximum(x, field.constant(np.asarray(low)))
     if math.isfinite(high):
-        x = -field.maximum(-x, np.asarray(field.number(Fraction(-high))))
+        x = -field.maximum(-x, field.constant(np.asarray(-high)))
     return (x,)
 
 

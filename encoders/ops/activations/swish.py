@@ -28,7 +28,7 @@ def check(site: Site) -> None:
 
 
 def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
-    return np.asarray(x * field.function(SIGMOID, field.number(Fraction(_alpha(site))) * x))
+    return np.asarray(x * field.function(SIGMOID, x * field.number(Fraction(_alpha(site)))))
 
 
 def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:

@@ -86,6 +86,7 @@ class Margins(Remembering):
             backward=backward,
             tick=tick,
             known=known,
+            together=True,
             branching=None if branching is None else replace(branching, cases=0),
         )
         limits = limits_of(self.unsafe.unsafe, [box], self.graph)
