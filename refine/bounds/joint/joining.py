@@ -5,9 +5,8 @@ With x the real and x̂ the run-time value of the one tensor that it hangs on,
 
     ŷ − f(x) = (f(x̂) − f(x)) + (ŷ − f(x̂)).
 
-The first part is the curve's, the second what the nodes round when they are run on x̂, for which
-the range of x̂ is cut into parts: of one of them all nodes' ranges are narrow, and how they hang
-together is not lost.
+The first part is the curve's, the second what the nodes round when they are run on x̂
+(refine/bounds/joint/running.py).
 """
 
 from __future__ import annotations
@@ -25,20 +24,13 @@ from encoders.contract.contract import RuntimeContract
 from encoders.curves.certified import certified_curve
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
-from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import Radius, any_of, exactly_zero, known_at
-from encoders.lemmas.ranges.making import given_ranges
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.program import Step, program_of
-from onnx_import.errors import UnsupportedModel
-from refine.bounds.backward import Maps, pull_back
+from encoders.program import Step
+from refine.bounds.backward import Maps
 from refine.bounds.joint.finding import Body, Formula
-from refine.bounds.local.errors import bound_errors
-from refine.bounds.local.values import bound_values
+from refine.bounds.joint.running import rounding_of
 
-_PARTS = 16  # of a range, in which nodes are run
-_MOST_NUMBERS = 2**19  # for which they are run at once
 _WIDEST = 2.0**20
 _NAME = "Formula"
 
@@ -121,50 +113,7 @@ def _operator(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, here: RuntimeContract
     ) -> RoundingBound:
-        return _run(body, inputs[0], contract)
+        return rounding_of(body, inputs[0], contract)
 
     smooth = smooth_operator(_NAME, 1, lambda site: curve, real=real, runtime=runtime)
     return replace(smooth, rounding=rounding, followed=())
-
-
-def _run(body: Body, x: Interval, contract: RuntimeContract) -> RoundingBound:
-    """What running the nodes on one number of each of these ranges is off by from the formula."""
-    size = x.lo.size
-    parts = max(1, min(_PARTS, _MOST_NUMBERS // max(size, 1)))
-    with np.errstate(all="ignore"):
-        cut = _cut(x, parts)
-        graph = body.of_shape(cut.shape)
-        maps = Maps(program_of(graph).checked, given_ranges({body.source: cut}), kept=1)
-        maps.err_by(body.source, exactly_zero(EXACT, cut.shape))
-        rounding: list[RoundingBound] = []
-        for step in maps.program.steps:
-            bound_values(maps, step)
-            rounding.append(bound_errors(maps, step, contract, None)[0])
-        found = _pulled_back(maps, graph.outputs[0])
-    each = np.arange(parts * size).reshape(parts, size)
-    radius = any_of([found.taken(places) for places in each])
-    return RoundingBound(
-        known_at(x.lo.shape, [(np.arange(size), radius)]),
-        tuple(condition for bound in rounding for condition in bound.preconditions),
-        tuple(dict.fromkeys(name for bound in rounding for name in bound.lemmas)),
-    )
-
-
-def _pulled_back(maps: Maps, end: str) -> Radius:
-    """What the end of a formula is off by, number by number: what two nodes share may cancel."""
-    known = maps.radii[end]
-    try:
-        pulled = pull_back(maps, {}, {end: np.ones((1, *known.bound.shape))}).moved
-    except UnsupportedModel:  # a node whose functionals are not carried number by number
-        return known
-    assert pulled is not None
-    return known.and_also(pulled.taken(np.arange(known.bound.size)))
-
-
-def _cut(x: Interval, parts: int) -> Interval:
-    """Parts (parts * size,) of each range, which cover it."""
-    lo, hi = x.lo.reshape(-1), x.hi.reshape(-1)
-    shares = np.linspace(0.0, 1.0, parts + 1)[:, None]
-    edges = np.clip(lo + (hi - lo) * shares, lo, hi)
-    edges[0], edges[-1] = lo, hi
-    return Interval(edges[:-1].reshape(-1), edges[1:].reshape(-1))
