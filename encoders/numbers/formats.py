@@ -143,12 +143,10 @@ def round_down(value: Fraction, fmt: FloatFormat) -> float:
     Raises ValueError for a format that is not contained in binary64.
     """
     _require_within_binary64(fmt)
-    if value > fmt.largest_finite:
-        return float(fmt.largest_finite)
-    if value < -fmt.largest_finite:
-        return -math.inf
+    top, under, largest = value.numerator, value.denominator, fmt.largest_finite
+    if abs(top) * largest.denominator > largest.numerator * under:
+        return float(largest) if top > 0 else -math.inf
     shift = _spacing_exponent(value, fmt)
-    top, under = value.numerator, value.denominator
     steps = (top << -shift) // under if shift < 0 else top // (under << shift)
     return math.ldexp(steps, shift)  # exact: a number of a format within binary64
 

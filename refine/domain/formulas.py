@@ -1,11 +1,7 @@
-"""What VNN-LIB files of both versions are written in: s-expressions, declarations, linear terms.
+"""What VNN-LIB files of both versions are written in: declarations and linear terms.
 
 Variables have one name each here, whatever the version calls them: X_i and Y_i, the i-th element of
 the model's inputs and outputs, tensors in their order, each in row-major order.
-
-The reader of s-expressions is our own: Z3's SMT-LIB parser refuses numbers such as 1e-06, which
-VNN-LIB files use, and walking its terms takes 2 s for 3072 inputs against 0.4 s here; the C++
-parser of VNN-LIB 2 ends the process on files that are nested deeply.
 """
 
 from __future__ import annotations
@@ -24,19 +20,17 @@ from typing import Generic, TypeAlias, TypeVar
 
 from onnx_import.files import MOST_TEXT, read_plain
 from refine.common.exact import DomainError, decimal, shorten
+from refine.domain.expressions import Expression, expressions, line_of, text_of
 
 _MOST_WORK = 3 * 2**19  # sides of boxes looked at while unions are intersected
 _MOST_PLACES = 2**21  # decimal places that the exponents of all numbers ask for
 _MOST_BITS = 14_000  # of a rational in a formula: fewer digits than Python writes and reads
 _MOST_ELEMENTS = 2**31  # of a declared tensor
 _ZERO, _ONE = Fraction(0), Fraction(1)
-DEEPEST_NESTING = 100
 
-_LEXEME = re.compile(
-    r""";[^\n]*|[()]|\|[^|]*\||"(?:[^"]|"")*"|[^\s()|";\[\]]*\[[\s0-9,]*\]|[^\s()|";]+|[|"]"""
-)
 _VARIABLE = re.compile(r"([XY])_(0|[1-9]\d*)")
 _ELEMENT = re.compile(r"([^\[\]]*)\[([\s0-9,]*)\]")
+_STARTS_NUMBER = re.compile(r"[+-]?[.0-9]")
 _EXPONENT = re.compile(r"[0-9.][eE][+-]?0*([0-9]+)")
 _WITHOUT_SEMANTICS = frozenset({"set-logic", "set-info", "set-option", "check-sat", "get-model"})
 _TYPES = frozenset({"float16", "bfloat16", "float32", "float64", "real"})
@@ -45,7 +39,6 @@ NEGATED = {"<=": ">", ">": "<=", ">=": "<", "<": ">=", "=": "distinct", "distinc
 _ALIASES = {"==": "=", "!=": "distinct"}
 MIRRORED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "=": "=", "distinct": "distinct"}
 
-Expression: TypeAlias = "str | list[Expression]"
 T = TypeVar("T")
 Linear: TypeAlias = tuple[dict[str, Fraction], Fraction]
 """Factors of variables, and a constant."""
@@ -283,34 +276,6 @@ def read_text(path: Path) -> str:
         raise DomainError("not a text file") from error
 
 
-def expressions(text: str) -> Iterator[tuple[int, Expression]]:
-    """The s-expressions of a text, each with the position where it starts."""
-    outer: list[Expression] = []
-    open_lists: list[list[Expression]] = [outer]
-    start = 0
-    for match in _LEXEME.finditer(text):
-        lexeme = match.group()
-        if lexeme[0] == ";":
-            continue
-        if len(open_lists) == 1:
-            start = match.start()
-        if lexeme == "(":
-            open_lists.append([])
-        elif lexeme == ")" and len(open_lists) > 1:
-            closed = open_lists.pop()
-            open_lists[-1].append(closed)
-        elif lexeme in (")", "|", '"'):
-            raise DomainError(f"line {line_of(text, match.start())}: '{lexeme}' matches nothing")
-        else:
-            open_lists[-1].append(lexeme.strip("|") if lexeme[0] == "|" else lexeme)
-        if len(open_lists) > DEEPEST_NESTING:
-            raise DomainError(f"line {line_of(text, start)}: nested deeper than {DEEPEST_NESTING}")
-        if outer:
-            yield start, outer.pop()
-    if len(open_lists) > 1:
-        raise DomainError(f"line {line_of(text, start)}: '(' is never closed")
-
-
 def require_short(text: str) -> None:
     """Raises DomainError where a short text asks for numbers of millions of digits."""
     places = sum(int(found[1][:6]) for found in _EXPONENT.finditer(text))
@@ -376,6 +341,12 @@ class Unions(Generic[T]):
 
 def minus(left: Expression, right: Expression, declared: Declared) -> Linear | None:
     """left − right; None if it is not linear."""
+    if isinstance(left, str) and isinstance(right, str):
+        variable = declared.variable(left)
+        if variable is not None and _STARTS_NUMBER.match(right):
+            constant = -decimal(right)
+            require_bits(constant)
+            return {variable: _ONE}, constant
     return _sum([linear(left, declared), linear(right, declared)], -1)
 
 
@@ -469,20 +440,3 @@ def _product(parts: list[Linear | None]) -> Linear | None:
         result = {name: factor * scale for name, factor in terms.items()}, constant * scale
         require_bits(result[1], *result[0].values())
     return result
-
-
-def flat(expression: Expression) -> str:
-    """The expression as text, in full."""
-    if isinstance(expression, str):
-        return expression
-    return f"({' '.join(map(flat, expression))})"
-
-
-def text_of(expression: Expression) -> str:
-    """The expression as text, cut where it is long."""
-    return shorten(flat(expression))
-
-
-def line_of(text: str, position: int) -> int:
-    """The line, from 1, of a position in a text."""
-    return text.count("\n", 0, position) + 1

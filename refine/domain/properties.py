@@ -24,10 +24,10 @@ from onnx_import.graph import Graph
 from refine.common.exact import Bounds, DomainError, inward, received_ends
 from refine.domain.box import element_formats
 from refine.domain.domain import Domain
+from refine.domain.expressions import Expression, text_of
 from refine.domain.formulas import (
     MIRRORED,
     Declared,
-    Expression,
     Linear,
     Tensors,
     Unions,
@@ -36,7 +36,6 @@ from refine.domain.formulas import (
     compare,
     naming,
     read_text,
-    text_of,
 )
 from refine.domain.vnnlib import Half, half_spaces, is_empty, meet
 

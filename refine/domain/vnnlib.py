@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from refine.common.exact import Bounds, DomainError
+from refine.domain.expressions import Expression, text_of
 from refine.domain.formulas import (
     MIRRORED,
     Declared,
-    Expression,
     Linear,
     Tensors,
     Unions,
@@ -27,7 +27,6 @@ from refine.domain.formulas import (
     mentions_outputs,
     naming,
     read_text,
-    text_of,
 )
 
 MOST_BOXES = 1024
