@@ -11,16 +11,14 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.differences import BETWEEN_ENDS, GIVEN_ERROR, TRUTH_VALUES
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import FloatArray, Interval, highest
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, RoundingBound, executed_range
 from encoders.program import Step
 from encoders.scheduling import contract_at
 from onnx_import.graph import DType
 from refine.bounds.backward import Maps
-from refine.bounds.local.held import reached, run_ranges, tells_more
+from refine.bounds.local.held import outgrown, reached, run_ranges, tells_more
 from refine.bounds.local.roots import with_norm
-
-_OUTGROWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ def _between_ends(
     what jumps, which may do so twice. Under a `contract` it is asked of what run-time numbers keep
     to, of a gate's, say."""
     real, error = maps.values[step.output], found.error
-    outgrown = error.largest > _OUTGROWN * highest(real.magnitude)
-    if not (outgrown or step.operator.jump is not None) or error.largest == np.inf:
+    asked = outgrown(maps, step.output, error.largest) or step.operator.jump is not None
+    if not asked or error.largest == np.inf:
         return error
     held = found.held if contract is None else run_ranges(maps, step, contract)
     with np.errstate(all="ignore"):

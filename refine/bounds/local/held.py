@@ -14,11 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.operator import executed_range
+from encoders.numbers.enclosure import FloatArray, Interval, highest
+from encoders.operator import executed_range, is_affine
 from encoders.program import Step, on_demand
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps
+
+_OUTGROWN = 0.5
+_MANY = 2**16  # elements beyond which the ranges of an affine map cost as much as its bounds
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,37 @@ def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
     return False
 
 
+def outgrown(maps: Maps, tensor: str, largest: float) -> bool:
+    """Have errors of at most `largest` outgrown a tensor's numbers?"""
+    return largest > _OUTGROWN * highest(maps.values[tensor].magnitude)
+
+
 def _known(maps: Maps, tensor: str, contract: RuntimeContract) -> Interval:
     """What the run-time numbers of a tensor are between. Each is worked out once."""
 
     def found(name: str, step: Step | None) -> Interval:
         return _found(maps, name, step, contract)
 
-    return on_demand(maps.program, tensor, maps.held, parts=lambda step: step.reads, made=found)
+    def parts(step: Step) -> Sequence[str]:
+        return () if _says_no_more(maps, step) else step.reads
+
+    return on_demand(maps.program, tensor, maps.held, parts=parts, made=found)
+
+
+def _says_no_more(maps: Maps, step: Step) -> bool:
+    """Is it a large affine map whose errors are well below its numbers? What it makes of ranges is
+    then its real range and the error over again, but for what the numbers that it reads keep to."""
+    if step.output not in maps.radii or not is_affine(step.operator, step.site):
+        return False
+    large = maps.values[step.output].lo.size > _MANY
+    return large and not outgrown(maps, step.output, maps.radii[step.output].largest)
 
 
 def _found(maps: Maps, name: str, step: Step | None, contract: RuntimeContract) -> Interval:
     near = maps.values[name].inflate(maps.errors[name])
     if step is None or name != step.output or step.name not in maps.local:
+        return near
+    if _says_no_more(maps, step):
         return near
     running = [maps.held[t] for t in step.reads]
     with np.errstate(all="ignore"):
