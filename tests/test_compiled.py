@@ -118,6 +118,34 @@ def test_chains_of_every_layout(
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [(0, 0), (-60, -66), (-60, -67), (-60, -73), (-60, -80), (60, 53), (60, 54), (60, 61)],
+)
+def test_products_near_the_ends_of_a_range(
+    chains: CompiledChains, contract: RuntimeContract, left: int, right: int
+) -> None:
+    """Where the least and the largest products of bfloat16 numbers are just in binary32, and just
+    not; sums fall on midpoints, and tiny numbers decide them."""
+    rng = np.random.default_rng(abs(left + right))
+    quick, stepwise = CompiledArithmetic(BFLOAT16, contract), NumpyArithmetic(BFLOAT16, contract)
+
+    def held(exponent: int, *shape: int) -> npt.NDArray[Any]:
+        whole = rng.integers(-255, 256, shape) * (rng.random(shape) < 0.8)
+        return round_array(whole * 2.0**exponent, BFLOAT16)
+
+    for _ in range(40):
+        pairs = [(held(left, 16, 1), held(right, 1, 32)) for _ in range(5)]
+        start = held(left + right + int(rng.integers(-60, 30)), 32)
+        total = np.broadcast_to(start, (16, 32))
+        for a, b in pairs:
+            total = stepwise.multiply_add(a, b, total)
+        given = quick.chain(pairs, start)
+        assert given is not None
+        np.testing.assert_array_equal(bits(given), bits(total))
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda c: c.name)
 def test_slices_are_what_they_stand_for(chains: CompiledChains, contract: RuntimeContract) -> None:
     rng = np.random.default_rng(4)
     quick = CompiledArithmetic(BINARY32, contract)

@@ -93,6 +93,49 @@ static inline float rounded(float v)
     return v != v ? v : of_bits((int32_t)near);
 }
 
+/* In binary32, for a product that is exact there: all is a multiple of 2^-149. What overflows is
+   infinite in bfloat16, too. */
+static inline float within(float u, float v, float w)
+{
+    const float p = u * v, s = p + w, t = s - p, error = (p - (s - t)) + (w - t);
+    const int32_t inexact = fabsf(error) > 0.0f, against = (bits_of(error) ^ bits_of(s)) < 0;
+    const int32_t odd = (bits_of(s) - (against & inexact)) | inexact;
+    const uint32_t near = ((uint32_t)odd + 0x7fff + (((uint32_t)odd >> 16) & 1)) & 0xffff0000;
+    return of_bits(s != s ? odd : (int32_t)near);
+}
+
+/* The least and the largest exponent field of numbers other than zero. */
+static inline __attribute__((always_inline)) void span(const float *v, int64_t many, int32_t *least,
+                                                       int32_t *most)
+{
+    uint32_t low = 0xffffffff, high = 0;
+    for (int64_t j = 0; j < many; ++j) {
+        const uint32_t size = (uint32_t)bits_of(v[j]) & 0x7fffffff;
+        low = size - 1 < low ? size - 1 : low; /* zero is above all */
+        high = size > high ? size : high;
+    }
+    const int32_t lowest = high ? (int32_t)((low + 1) >> 23) : 255;
+    *least = lowest < *least ? lowest : *least;
+    *most = (int32_t)(high >> 23) > *most ? (int32_t)(high >> 23) : *most;
+}
+
+/* Is every product of an a with a b zero or exact in binary32: of normal numbers, at least 2^-133
+   and below 2^128? */
+static inline __attribute__((always_inline)) int are_within(
+    int64_t rows, int64_t columns, int64_t terms, const float *const *a, const int64_t *a_rows,
+    const float *const *b, const int64_t *b_rows)
+{
+    int32_t least_a = 255, most_a = 0, least_b = 255, most_b = 0;
+    for (int64_t k = 0; k < terms; ++k)
+        for (int64_t r = 0; r < rows; ++r) {
+            span(a[k] + a_rows[r], 1, &least_a, &most_a);
+            if (!r || b_rows[r] != b_rows[r - 1])
+                span(b[k] + b_rows[r], columns, &least_b, &most_b);
+        }
+    return least_a > 0 && least_b > 0 && least_a + least_b >= 254 - 133
+        && most_a + most_b <= 254 + 126;
+}
+
 /* In binary64, whose range holds every product. */
 static inline float once(float a, float b, float c)
 {
@@ -123,12 +166,28 @@ static inline float flushed(float v) { return fabsf(v) < SMALLEST ? v * 0.0f : v
 
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 
-#define CHAINS(NAME, STEP)                                                                       \
+#define ALONG(STEP)                                                                              \
+    for (int64_t k = 0; k < terms; ++k) {                                                        \
+        Lanes v;                                                                                 \
+        memcpy(&v, b[k] + b_rows[r] + c, sizeof v);                                              \
+        _Pragma("GCC unroll 8")                                                                  \
+        for (int i = 0; i < ROWS; ++i) {                                                         \
+            const Lanes u = a[k][a_rows[r + i]] - (Lanes){0};                                    \
+            Lanes w = total[i], next;                                                            \
+            for (int j = 0; j < LANES; ++j) next[j] = STEP(u[j], v[j], w[j]);                    \
+            total[i] = next;                                                                     \
+        }                                                                                        \
+    }
+
+/* QUICK is STEP where ARE_QUICK. */
+#define CHAINS(NAME, STEP, QUICK, ARE_QUICK)                                                                       \
     FOR_EVERY_PROCESSOR                                                                          \
     void NAME(int64_t rows, int64_t columns, int64_t terms,                                      \
               const float *const *a, const int64_t *a_rows, int64_t a_column,                    \
               const float *const *b, const int64_t *b_rows, int64_t b_column, float *y)          \
     {                                                                                            \
+        const int plain = a_column == 0 && b_column == 1;                                        \
+        const int quick = plain && ARE_QUICK(rows, columns, terms, a, a_rows, b, b_rows);        \
         for (int64_t c = 0; c < columns; c += LANES) {                                           \
             const int width = columns - c < LANES ? (int)(columns - c) : LANES;                  \
             int64_t r = 0;                                                                       \
@@ -136,21 +195,11 @@ typedef float Lanes __attribute__((vector_size(4 * LANES)));
                 float *into = y + r * columns + c;                                               \
                 int64_t same = 1;                                                                \
                 while (same < ROWS && r + same < rows && b_rows[r + same] == b_rows[r]) ++same;  \
-                if (same == ROWS && width == LANES && a_column == 0 && b_column == 1) {          \
+                if (same == ROWS && width == LANES && plain) {                                   \
                     Lanes total[ROWS];                                                           \
                     for (int i = 0; i < ROWS; ++i)                                               \
                         memcpy(total + i, into + i * columns, sizeof *total);                    \
-                    for (int64_t k = 0; k < terms; ++k) {                                        \
-                        Lanes v;                                                                 \
-                        memcpy(&v, b[k] + b_rows[r] + c, sizeof v);                              \
-                        _Pragma("GCC unroll 8")                                                  \
-                        for (int i = 0; i < ROWS; ++i) {                                         \
-                            const Lanes u = a[k][a_rows[r + i]] - (Lanes){0};                    \
-                            Lanes w = total[i], next;                                            \
-                            for (int j = 0; j < LANES; ++j) next[j] = STEP(u[j], v[j], w[j]);    \
-                            total[i] = next;                                                     \
-                        }                                                                        \
-                    }                                                                            \
+                    if (quick) ALONG(QUICK) else ALONG(STEP)                                     \
                     for (int i = 0; i < ROWS; ++i)                                               \
                         memcpy(into + i * columns, total + i, sizeof *total);                    \
                     r += ROWS;                                                                   \
@@ -175,8 +224,15 @@ typedef float Lanes __attribute__((vector_size(4 * LANES)));
 #define SUM(u, v) RESULT(rounded(OPERAND(u) + OPERAND(v)))
 #define TWICE(u, v, w) SUM(PRODUCT(u, v), w)
 
-CHAINS(fused, ONCE)
-CHAINS(separate, TWICE)
+#define NEVER(...) 0
+
+#if defined(BRAIN)
+#define WITHIN(u, v, w) RESULT(within(OPERAND(u), OPERAND(v), OPERAND(w)))
+CHAINS(fused, ONCE, WITHIN, are_within)
+#else
+CHAINS(fused, ONCE, ONCE, NEVER)
+#endif
+CHAINS(separate, TWICE, TWICE, NEVER)
 
 #define BLOCK 64 /* columns at a time, to be told fewer times what comes next */
 
