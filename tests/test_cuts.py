@@ -242,7 +242,8 @@ def test_two_forms_of_gelu_are_bounded_together(tmp_path: Path, nodes: Nodes) ->
     reals = ApproximateReals(wide=True)
     real = [evaluate_real(load(p), grid, reals)["y"] for p in (spec, impl)]
     found = float(np.max(np.abs(real[0] - real[1])))
-    assert 1e-10 < found <= _bounded(problem) <= 1.2 * found
+    # erf and tanh on the grid are right to float64 alone, the bound to more
+    assert 1e-10 < found * (1.0 - 1e-9) <= _bounded(problem) <= 1.2 * found
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

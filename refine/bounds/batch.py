@@ -22,8 +22,7 @@ from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Program, Step, forward
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.influence import Shares, add_shares
-from refine.bounds.joint.finding import formulas_of
-from refine.bounds.joint.joining import Joining
+from refine.bounds.joint.joining import Joining, as_it_is
 from refine.bounds.local.errors import Runs, bound_errors
 from refine.bounds.local.values import bound_values
 from refine.bounds.network import InputBox, Known, Margin, NetworkBounds, NodeBounds
@@ -108,12 +107,12 @@ def batch_bounds(
         maps.err_by(name, apply(GIVEN_ERROR, U=error))
 
     shares: dict[str, Mapping[str, FloatArray]] = {}
-    joining = Joining(formulas_of(program) if runs is None else {})
+    joining = Joining.of(program, as_it_is(contract) if runs is None else None)
 
     def bounded(step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         nonlocal maps
         tick()
-        maps, step = joining.at(step, maps, contract)
+        maps, step = joining.at(step, maps)
         output, bends = step.output, feeds_nonlinear(maps.program, step.output)
         bends = bends and step.name not in joining.inside
         bound_values(maps, step)

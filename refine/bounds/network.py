@@ -32,8 +32,7 @@ from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
-from refine.bounds.joint.finding import formulas_of
-from refine.bounds.joint.joining import Joining
+from refine.bounds.joint.joining import Joining, Runner
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
@@ -169,7 +168,7 @@ def network_bounds(
     branching: Branching | None = None,
     runs: Runs | None = None,
     spread: frozenset[str] = frozenset(),
-    together: bool = False,
+    together: Runner | None = None,
 ) -> NetworkBounds:
     """Bound every tensor of a network over one box.
 
@@ -179,8 +178,8 @@ def network_bounds(
     `runs` says what executes in place of each node, where that is another operator or has other
     weights; errors are then from this graph's real values to that execution.
     `spread` names the outputs whose real ranges are wanted as tight as their errors.
-    `together` takes nodes that spell out a formula of one number together: what is said of the
-    last of them is then of all, those before it are bounded, and lead nowhere.
+    `together` says what runs of a formula of one number that nodes spell out: these are then taken
+    together, what is said of the last of them is of all, and those before it lead nowhere.
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
@@ -195,7 +194,7 @@ def network_bounds(
             branching=branching,
             runs=runs,
             spread=spread,
-            together=together and runs is None,
+            together=together,
         )
 
 
@@ -210,7 +209,7 @@ def _network_bounds(
     branching: Branching | None,
     runs: Runs | None,
     spread: frozenset[str],
-    together: bool,
+    together: Runner | None,
 ) -> NetworkBounds:
     program = program_of(graph).checked
     maps = Maps(program, given_ranges(box.values))
@@ -233,7 +232,7 @@ def _network_bounds(
         runs=runs,
         spread=spread,
         allowance=Allowance.of(graph, {} if known is None else known.values, spread),
-        joining=Joining(formulas_of(program) if together else {}),
+        joining=Joining.of(program, together),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     maps = passing.maps
@@ -289,7 +288,7 @@ class _Pass:
     def bounded(self, step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         """The bounds of one node, which are entered into the maps too."""
         self._in_time(self.tick)
-        self.maps, step = self.joining.at(step, self.maps, self.contract)
+        self.maps, step = self.joining.at(step, self.maps)
         maps, program, output = self.maps, self.maps.program, step.output
         self.effort = self.effort.after(step.work, program.graph.types[output].size)
         final = output in program.graph.outputs
@@ -310,7 +309,8 @@ class _Pass:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
         if refine:
             self._in_time(self._refine_values, output, final)
-        rounding, assumed, run = bound_errors(maps, step, self.contract, self.runs)
+        runs = None if step.name in self.joining.joined else self.runs
+        rounding, assumed, run = bound_errors(maps, step, self.contract, runs)
         if self.known is not None and output in self.known.radii and not self.cases:
             maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
         followed = self.known is not None and output in self.known.followed

@@ -10,6 +10,7 @@ from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Graph, Remembering
 from refine.bounds.alpha import Branching
 from refine.bounds.batch import Batches
+from refine.bounds.joint.joining import as_it_is
 from refine.bounds.many_errors import many_errors
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 
@@ -69,7 +70,7 @@ class Network(Remembering):
             backward=backward,
             tick=tick,
             known=known,
-            together=True,
+            together=as_it_is(self.contract),
             branching=branching,
         )
 

@@ -56,6 +56,11 @@ class Aligned:
                 return False
         return True
 
+    def runs_same(self, name: str) -> bool:
+        """Does the implementation execute the node of this name as the specification has it?"""
+        known = name in self.impl.named and name in self.spec.named
+        return known and name not in self.folded and name not in self.changed
+
     def run(
         self,
         step: Step,

@@ -24,9 +24,11 @@ from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.differences import TRUTH_VALUES
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.program import Step
+from encoders.program import Step, program_of
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
+from refine.bounds.joint.finding import Formula, body_of
+from refine.bounds.joint.joining import Ran
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.common.clock import OutOfTime
@@ -129,6 +131,7 @@ class Comparison:
             branching=branching,
             runs=partial(self._run, {}),
             spread=spread,
+            together=self._ran,
         )
         return replace(bounds, radii={t: self._sum(bounds, t) for t in self.totals})
 
@@ -139,6 +142,22 @@ class Comparison:
         if self.aligned is not None and step.name in self.aligned.spec.named:
             return self.aligned.run(step, held, contract, read)
         return Run(step, np.zeros(step.site.outputs[0].shape), contract)
+
+    def _ran(self, formula: Formula) -> Ran | None:
+        """What runs of a formula that nodes spell out, if none of these differs."""
+        names = [node.name for node in formula.body.graph.order]
+        contracts = [self.placed.get(name, self.contract) for name in names]
+        if any(contract != contracts[0] for contract in contracts):
+            return None
+        aligned = self.aligned
+        if aligned is None or not any(name in aligned.spec.named for name in names):
+            return Ran(formula.body, contracts[0])
+        if not all(aligned.runs_same(name) for name in names):
+            return None
+        program = program_of(aligned.impl)
+        steps = [program.step(aligned.impl.named[name]) for name in names]
+        body = body_of(aligned.impl, steps, formula.step.output)
+        return None if body is None else Ran(body, contracts[0])
 
     def _sum(self, bounds: NetworkBounds, output: str) -> Radius:
         total = exactly_zero(combining.EXACT, self.graph.types[output].shape)

@@ -6,7 +6,7 @@ same number. Here is found which nodes make one up; what it is as a curve is ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
@@ -89,7 +89,8 @@ def formulas_of(program: Program) -> Mapping[str, tuple[Formula, ...]]:
         if region is None:
             continue
         inside = _inside(program, step, region)
-        body = _body(program.graph, region, step.output)
+        body = body_of(program.graph, region, step.output)
+        assert body is not None
         found.setdefault(region[0].name, []).append(Formula(step, body, inside))
         covered |= inside
     return {name: tuple(formulas) for name, formulas in found.items()}
@@ -153,9 +154,16 @@ def _inside(program: Program, end: Step, region: tuple[Step, ...]) -> frozenset[
     return frozenset(names - {end.name})
 
 
-def _body(graph: Graph, region: tuple[Step, ...], result: str) -> Body:
+def body_of(graph: Graph, region: Sequence[Step], result: str) -> Body | None:
+    """The formula that these steps of a graph spell out; None where they are not one of one
+    tensor."""
+    if not all(_is_scalar(step, graph) for step in region):
+        return None
     made = {t for step in region for t in step.writes}
-    (source,) = {t for step in region for t in step.reads} - made
+    read = {t for step in region for t in step.reads} - made
+    if len(read) != 1 or result not in made:
+        return None
+    (source,) = read
     nodes = tuple(step.node for step in region)
     constants = {
         t: np.asarray(graph.constants[t]).reshape(())

@@ -11,9 +11,10 @@ The first part is the curve's, the second what the nodes round when they are run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,13 +27,30 @@ from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
-from encoders.program import Step
+from encoders.program import Program, Step
 from refine.bounds.backward import Maps
-from refine.bounds.joint.finding import Body, Formula
+from refine.bounds.joint.finding import Body, Formula, formulas_of
 from refine.bounds.joint.running import rounding_of
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What runs of a formula: the same one, perhaps in other formats, under a contract."""
+
+    body: Body
+    contract: RuntimeContract
+
+
+Runner: TypeAlias = Callable[[Formula], Ran | None]
+"""What runs of a formula; None where something else does, and where it is not one contract's."""
+
+
+def as_it_is(contract: RuntimeContract) -> Runner:
+    """Of a network that runs under this contract, all of it."""
+    return lambda formula: Ran(formula.body, contract)
 
 
 @dataclass
@@ -44,16 +62,22 @@ class Joining:
     """
 
     formulas: Mapping[str, Sequence[Formula]]
+    runner: Runner
     joined: dict[str, Step] = field(default_factory=dict)
     inside: set[str] = field(default_factory=set)
 
-    def at(self, step: Step, maps: Maps, contract: RuntimeContract) -> tuple[Maps, Step]:
+    @classmethod
+    def of(cls, program: Program, runner: Runner | None) -> Joining:
+        """Of a program's formulas; of none, where it is not said what runs of them."""
+        return cls({}, _nothing) if runner is None else cls(formulas_of(program), runner)
+
+    def at(self, step: Step, maps: Maps) -> tuple[Maps, Step]:
         """The maps of the program in which formulas that begin here are one step each, where their
         curves are found; and what stands in place of the step."""
         for formula in self.formulas.get(step.name, ()):
-            curve = _curve_over(formula, maps)
-            if curve is not None:
-                maps = self._with(joined(formula, curve, contract), formula, maps)
+            ran, curve = self.runner(formula), _curve_over(formula, maps)
+            if ran is not None and curve is not None:
+                maps = self._with(joined(formula, curve, ran), formula, maps)
         return maps, self.joined.get(step.name, step)
 
     def _with(self, made: Step, formula: Formula, maps: Maps) -> Maps:
@@ -62,6 +86,10 @@ class Joining:
         program = maps.program
         steps = tuple(made if step.name == made.name else step for step in program.steps)
         return replace(maps, program=replace(program, steps=steps))
+
+
+def _nothing(formula: Formula) -> None:
+    """No formula is asked for."""
 
 
 def _curve_over(formula: Formula, maps: Maps) -> Curve | None:
@@ -93,17 +121,17 @@ def _curve(body: Body, low: float, high: float) -> Curve | None:
     return certified_curve(value, low, high)
 
 
-def joined(formula: Formula, curve: Curve, contract: RuntimeContract) -> Step:
+def joined(formula: Formula, curve: Curve, ran: Ran) -> Step:
     """The step that bounds the formula's result by the one tensor that it hangs on."""
     step, body = formula.step, formula.body
     node = replace(step.node, inputs=(formula.source,))
     kind = replace(step.site.outputs[0], dtype=body.graph.types[body.source].dtype)
     site = Site(node, (kind,), step.site.outputs, (None,))
-    operator = _operator(body, curve, contract)
+    operator = _operator(body, curve, ran)
     return Step(node, operator, site, (formula.source,), step.writes)
 
 
-def _operator(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
+def _operator(body: Body, curve: Curve, ran: Ran) -> Operator:
     def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
         return np.asarray(body.real(field, x))
 
@@ -113,7 +141,7 @@ def _operator(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, here: RuntimeContract
     ) -> RoundingBound:
-        return rounding_of(body, inputs[0], contract)
+        return rounding_of(ran.body, inputs[0], ran.contract)
 
     smooth = smooth_operator(_NAME, 1, lambda site: curve, real=real, runtime=runtime)
     return replace(smooth, rounding=rounding, followed=())

@@ -21,6 +21,7 @@ from encoders.numbers.formats import BINARY64, round_down
 from onnx_import.graph import Graph, Remembering
 from refine.bounds.alpha import Branching
 from refine.bounds.batch import Batches
+from refine.bounds.joint.joining import as_it_is
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
 from refine.bounds.properties.combining import factors_of, summed_row
 from refine.bounds.properties.deficits import (
@@ -86,7 +87,7 @@ class Margins(Remembering):
             backward=backward,
             tick=tick,
             known=known,
-            together=True,
+            together=as_it_is(self.contract),
             branching=None if branching is None else replace(branching, cases=0),
         )
         limits = limits_of(self.unsafe.unsafe, [box], self.graph)
