@@ -102,6 +102,93 @@ SHIFTED_NORM = Lemma(
     ),
 )
 
+_k_th, _last, _of_step, _of_rounding = (number(n) for n in ("k", "L", "A", "R"))
+_before, _after, _step, _rounded = values("b b_next o q")
+_running, _reached, _size, _given = number("B"), number("P"), number("X"), bound("E")
+_tiny = number("h")
+_a_step = 3 * _u * (1 + 2 * _u) * (_reached + _running) + (1 + 4 * _u) * _given
+_a_rounding = _u * (_size + 2 * _running) + _tiny
+RUNNING_MEAN = Lemma(
+    "running-mean",
+    "The mean of k numbers of magnitude at most X, kept from number to number, m̂ + (x − m̂)/k, is "
+    "off by at most B where the one before is off by at most L: a step's difference is off by "
+    "A ≥ 3·u·(1 + 2·u)·(P + B) + (1 + 4·u)·E, numbers being read with errors of at most E and "
+    "differing by at most P, and the sum by R ≥ u·(X + 2·B) + h.",
+    "Welford 1962, Technometrics 4(3); k·m_k = (k − 1)·m_(k − 1) + x_k",
+    hypotheses=(
+        _k_th >= 1,
+        _last <= _running,
+        _a_step <= _of_step,
+        _a_rounding <= _of_rounding,
+        (_k_th - 1) * _last + _of_step + _k_th * _of_rounding <= _k_th * _running,
+    ),
+    assumed=(
+        within(_before, _last),
+        (_last <= _running).implies((_a_step <= _of_step).implies(within(_step, _of_step))),
+        (_last <= _running).implies(
+            (_a_rounding <= _of_rounding).implies(within(_rounded, _of_rounding))
+        ),
+        equal(_k_th * _after, (_k_th - 1) * _before + _step + _k_th * _rounded),
+    ),
+    error=_after,
+    radius=_running,
+    rests_on=("rounding-model", "underflow-term"),
+    by_way_of=(
+        within(_step, _of_step),
+        within(_rounded, _of_rounding),
+        within((_k_th - 1) * _before, (_k_th - 1) * _last),
+        within(_k_th * _rounded, _k_th * _of_rounding),
+        within(_k_th * _after, _k_th * _running),
+    ),
+)
+
+_inner, _squares, _computed = value("s_var", "√var"), value("v", "d"), value("v_hat", "v̂")
+_per, _floor, _largest_off = number("g"), value("eps_hat", "ε"), bound("M", "G")
+_share = _inner * _inner + 3 * _largest_off * _inner + _largest_off * _largest_off
+RUNNING_VARIANCE = Lemma(
+    "running-variance",
+    "The variance of a row and ε, σ² = var + ε ≥ l², as Σ(x − m̂_(k − 1))·(x − m̂_k)/n with means of "
+    "the numbers so far, where what is multiplied is off by at most G, and sums and products are "
+    "off by the relative g, is off by at most the relative a + (1 + a)·g, a·l² ≥ 3·G·l + G².",
+    "Welford 1962, Technometrics 4(3); Σ(x_k − m_(k − 1))² ≤ 2·n·var over k ≥ 2, and Cauchy and "
+    "Schwarz: what is exact of it is off from var by at most 2·√2·G·√var + G²",
+    hypotheses=(
+        _bottom > 0,
+        _part * (_bottom * _bottom) >= 3 * _largest_off * _bottom + _largest_off * _largest_off,
+    ),
+    assumed=(
+        every(_bottom <= _sigma, _inner >= 0, _floor >= 0),
+        equal(_sigma * _sigma, _inner * _inner + _floor),
+        within(_squares - _inner * _inner, 3 * _largest_off * _inner + _largest_off * _largest_off),
+        within(_computed - (_squares + _floor), _per * (_share + _floor)),
+        equal(_ratio * (_sigma * _sigma), _computed),
+    ),
+    error=_ratio - 1,
+    radius=_part + (1 + _part) * _per,
+    rests_on=("sum-any-order", "relatively-rounded"),
+    by_way_of=(
+        _inner * _inner <= _sigma * _sigma,
+        _inner <= _sigma,
+        _largest_off * _inner <= _largest_off * _sigma,
+        3 * _largest_off * _bottom <= _part * _bottom * _bottom,
+        3 * _largest_off <= _part * _bottom,
+        3 * _largest_off * (_sigma - _bottom) <= _part * _bottom * (_sigma - _bottom),
+        3 * _largest_off * _sigma + _largest_off * _largest_off <= _part * _bottom * _sigma,
+        _part * _sigma * _bottom <= _part * _sigma * _sigma,
+        3 * _largest_off * _inner + _largest_off * _largest_off <= _part * (_sigma * _sigma),
+        _share + _floor <= (1 + _part) * (_sigma * _sigma),
+        _per * (_share + _floor) <= _per * ((1 + _part) * (_sigma * _sigma)),
+        within(
+            _computed - _sigma * _sigma,
+            (_part + (1 + _part) * _per) * (_sigma * _sigma),
+        ),
+        within(
+            (_ratio - 1) * (_sigma * _sigma),
+            (_part + (1 + _part) * _per) * (_sigma * _sigma),
+        ),
+    ),
+)
+
 _alpha = value("alpha", "α")
 RELATIVELY_ROUNDED = Lemma(
     "relatively-rounded",
@@ -262,6 +349,8 @@ LEMMAS = (
     ROOTS_APART,
     RECIPROCAL,
     SHIFTED_NORM,
+    RUNNING_MEAN,
+    RUNNING_VARIANCE,
     RELATIVELY_ROUNDED,
     OVER_SIGMA,
     NORMALIZED,

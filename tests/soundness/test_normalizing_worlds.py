@@ -47,6 +47,44 @@ def shifted_norm(d: Draw) -> World:
     return {**numbers, "a": part, "low": low}, wide / sigma - 1
 
 
+def running_mean(d: Draw) -> World:
+    """One step of it, with roundings that are as large as they may be."""
+    k, u, h = Q(d.randint(1, 6)), Q(1, 64), d.choice([Q(0), Q(1, 128)])
+    size, reach, given = abs(d.real()), abs(d.real()), d.choice([Q(0), Q(1, 8)])
+    last, step = d.choice([Q(0), Q(1, 16)]), 3 * u * (1 + 2 * u)
+    whole = (k - 1) * last + step * reach + (1 + 4 * u) * given + k * (u * size + h)
+    most = max(whole / (k - step - 2 * k * u), last) * d.choice([Q(1), Q(1), Q(2)])
+    each = step * (reach + most) + (1 + 4 * u) * given
+    rounded = u * (size + 2 * most) + h
+    b, o, q = (between(d, -v, v) for v in (last, each, rounded))
+    after = ((k - 1) * b + o + k * q) / k
+    numbers = {"k": k, "L": last, "A": each, "R": rounded, "b": b, "b_next": after, "o": o, "q": q}
+    numbers |= {"B": most, "P": reach, "X": size, "E": given, "h": h, "u": u}
+    return numbers, after
+
+
+def running_variance(d: Draw) -> World:
+    """Rows of numbers ±t around one, in any order, whose means so far are off."""
+    a, b, c = d.choice([(3, 4, 5), (4, 3, 5), (5, 12, 13), (12, 5, 13), (1, 0, 1), (20, 99, 101)])
+    size, n = abs(d.real()) + Q(1, 8), 2 * d.randint(1, 4)
+    root, sigma, floor_ = a * size, c * size, (b * size) ** 2
+    signs = d.sample([1, -1] * (n // 2), n)
+    row, off = [root * s for s in signs], d.choice([Q(0), Q(1, 16), Q(1, 2)])
+    exact, there, total = Q(0), Q(0), Q(0)
+    for k, x in enumerate(row, 1):
+        mean = exact + (x - exact) / k
+        apart = Q(0) if k == 1 else between(d, -off, off)
+        total += (x - there) * (x - mean - apart)
+        exact, there = mean, mean + apart
+    square, g = total / n, d.choice([Q(0), Q(1, 8)])
+    share = root * root + 3 * off * root + off * off + floor_
+    computed = square + floor_ + between(d, -g * share, g * share)
+    low = sigma * d.choice([Q(1), Q(1), Q(1, 2)])
+    numbers = {"sigma": sigma, "s_var": root, "v": square, "v_hat": computed, "eps_hat": floor_}
+    numbers |= {"omega": computed / sigma**2, "M": off, "low": low, "g": g}
+    return {**numbers, "a": off * (3 * low + off) / low**2}, computed / sigma**2 - 1
+
+
 def relatively_rounded(d: Draw) -> World:
     e, u = Q(d.randint(0, 8), 8), Q(1, 64)
     alpha, delta = between(d, -e, e), between(d, -u, u)
@@ -132,6 +170,8 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "roots-apart": roots_apart,
     "reciprocal-root": reciprocal,
     "shifted-norm": shifted_norm,
+    "running-mean": running_mean,
+    "running-variance": running_variance,
     "relatively-rounded": relatively_rounded,
     "over-sigma": over_sigma,
     "normalized": normalized,

@@ -1,8 +1,9 @@
 """What rows are off by that a runtime normalises: bounds from the numbers in each row.
 
-A runtime is taken to make two passes, mean first and then the mean of squared deviations, and to
-divide by the root or multiply by its reciprocal. Sums may go in any order. Where the contract pins
-no order, the reciprocal root may be off by 6 u (vendor functions for it: 2 ulp and half an ulp).
+A runtime is taken to make two passes, mean first and then the mean of squared deviations, or what
+else an operator's layout says, and to divide by the root or multiply by its reciprocal. Sums may go
+in any order. Where the contract pins no order, the reciprocal root may be off by 6 u (vendor
+functions for it: 2 ulp and half an ulp).
 
 Deviations are off by one number, the mean's error, and each by roundings of its own. Beside a σ
 that is small against the deviations' range what counts is what errors are relative to it.
@@ -16,6 +17,7 @@ import numpy as np
 
 from encoders.contract.contract import AnyOrder, RuntimeContract
 from encoders.families.rows.normalization import Normalized
+from encoders.families.rows.running_moments import running_mean, running_most, running_sigma
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.exponentials import ROUNDED_TWICE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
@@ -68,9 +70,11 @@ def normalization_error(
     centred: bool,
     converted: Radius,
     one_pass: bool = False,
+    running: bool = False,
 ) -> NormalizationError:
     """For run-time inputs x, read with an error of at most `converted` and no other flaw. With
-    `one_pass` the variance may also be the mean of squares less the square of the mean."""
+    `one_pass` the variance may also be the mean of squares less the square of the mean; with
+    `running` both may be kept from number to number."""
     n = x.shape[1]
     c = v.deviation.magnitude
     read = r.operand_loss(x) + converted
@@ -117,6 +121,15 @@ def normalization_error(
         cancelling = _inverse(r, other, k=inverting, low=v.sigma.lo, top=v.sigma.hi)
         z = z.or_else(_divided(r, deviation, cancelling, v.z.magnitude))
         factor, reached = factor.or_else(cancelling), max(reached, most)
+    if running and centred and n > 1:
+        kept = running_mean(r, x, read)
+        sigma = running_sigma(r, x, v, mean=kept, read=read)
+        moving = _inverse(r, sigma, k=inverting, low=1.0, top=at_least)
+        error = r.after(r.of_sum, c, read + kept + _flushed(r)) + _flushed(r)
+        moved_on = apply(OVER_SIGMA, e=error, low=v.sigma.lo)
+        z = z.or_else(_divided(r, moved_on, moving, v.z.magnitude))
+        mean, factor = mean.or_else(kept), factor.or_else(moving)
+        reached = max(reached, running_most(x, v, sigma))
     return NormalizationError(z, factor, mean, reached)
 
 

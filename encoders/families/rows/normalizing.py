@@ -41,7 +41,7 @@ from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
-from encoders.numbers.formats import FloatFormat
+from encoders.numbers.formats import BINARY64, FloatFormat
 from encoders.numbers.leaning import least_norms, row_forms
 from encoders.operator import (
     DifferenceMap,
@@ -81,6 +81,7 @@ LEMMAS = (
 )
 
 
+_LANES = 8  # numbers that a runtime handles at once, of which rows have their means first
 _FAR = 2.0**-8  # of σ: differences below it pass on slopes that are as good as constant
 
 
@@ -109,6 +110,13 @@ class Layout:
     foldable: bool
     stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
     one_pass: bool = False
+    running: bool = False
+
+
+def keeps_moments(length: int, fmt: FloatFormat) -> bool:
+    """Does onnxruntime keep mean and variance of a row from number to number? It does so of all in
+    float64, and of rows shorter than what it handles at once in float32."""
+    return length < _LANES or fmt.holds(BINARY64)
 
 
 def stash_type(site: Site) -> DType:
@@ -311,6 +319,9 @@ def normalizing_operator(
             centred=layout.centred,
             converted=read,
             one_pass=layout.one_pass and isinstance(contract.order, AnyOrder),
+            running=layout.running
+            and isinstance(contract.order, AnyOrder)
+            and keeps_moments(rows.length, inner.format),
         )
         scale, bias = parameters(site)
         z, z_error = rows.merge(found.z.magnitude[None])[0], rows.to_radius(e.z)

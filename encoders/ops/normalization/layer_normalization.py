@@ -63,7 +63,7 @@ OPERATORS = tuple(
     normalizing_operator(
         name,
         since,
-        Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=stash_type),
+        Layout(_rows, _aligned, _aligned, centred, foldable=False, stash=stash_type, running=True),
         check,
     )
     .reading("axis", "epsilon", "stash_type")
