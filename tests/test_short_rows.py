@@ -1,4 +1,4 @@
-"""LayerNormalization as onnxruntime executes it in short rows: moments kept from number to number."""
+"""LayerNormalization of short rows in onnxruntime: moments are kept from number to number."""
 
 from __future__ import annotations
 

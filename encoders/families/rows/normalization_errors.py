@@ -129,7 +129,7 @@ def normalization_error(
         moved_on = apply(OVER_SIGMA, e=error, low=v.sigma.lo)
         z = z.or_else(_divided(r, moved_on, moving, v.z.magnitude))
         mean, factor = mean.or_else(kept), factor.or_else(moving)
-        reached = max(reached, running_most(x, v, sigma))
+        reached = max(reached, running_most(r, x, v, mean=kept, read=read, sigma=sigma))
     return NormalizationError(z, factor, mean, reached)
 
 

@@ -54,9 +54,7 @@ def running_sigma(r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read:
     """What the computed σ, rounded, is off by, relative to σ, (rows, 1); infinite where it may come
     out as 0."""
     n, low, lost = x.shape[1], v.sigma.lo, _lost(r)
-    off = mean + read.worst(axis=1).moved(lambda e: e[:, None])
-    if lost:
-        off = off + apply(FLUSHED_SUM, T=1.0, tiny=3.0 * lost)
+    off = _off(r, mean, read)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         share = off.bound / low * _UP
         part = share * (3.0 + share) * _UP + 2.0**-1000
@@ -76,10 +74,22 @@ def running_sigma(r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read:
     return rounded + apply(OVER_SIGMA, e=gone, low=low)
 
 
-def running_most(x: Interval, v: Normalized, sigma: Radius) -> float:
-    """The largest magnitude on the way, where σ is off by the relative `sigma`."""
+def running_most(
+    r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read: Radius, sigma: Radius
+) -> float:
+    """The largest magnitude on the way, where σ is off by the relative `sigma`: of what adds up to
+    n·var, and of var + ε."""
+    n, off = x.shape[1], _off(r, mean, read).bound
+    inner = add_up(np.sqrt(v.variance.hi) * (1.0 + 2.0**-50), 2.0 * off)
+    total = multiply_up(multiply_up(inner, inner), n * (1.0 + relative_sum(r, n + 6)) * _UP)
     root = multiply_up(v.sigma.hi, add_up(1.0, sigma.bound))
-    return float(np.max(multiply_up(multiply_up(root, root), x.shape[1] + 1.0), initial=0.0))
+    return float(np.max(np.maximum(total, multiply_up(root, root)), initial=0.0))
+
+
+def _off(r: Rounder, mean: Radius, read: Radius) -> Radius:
+    """(rows, 1): what a number less a mean is off by before it is rounded."""
+    off, lost = mean + read.worst(axis=1).moved(lambda e: e[:, None]), _lost(r)
+    return off + apply(FLUSHED_SUM, T=1.0, tiny=3.0 * lost) if lost else off
 
 
 def _apart(x: Interval) -> FloatArray:
