@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +186,25 @@ def test_nothing_is_said_where_inputs_are_no_numbers_of_float32(tmp_path: Path, 
     }
     box = InputBox({"x": Interval(ends, ends)}, errors)
     assert not enumerated.enumerated_gaps(problem.stored, box, IEEE_ANY, lambda: None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_number_that_is_exactly_half_a_step_is_stored_alike(tmp_path: Path, seed: int) -> None:
+    net: Network = mlp(seed, (3, 6, 2))
+    _, spec = files(tmp_path, "net", net, Form.QDQ)
+    _, impl = files(tmp_path, "net", net, Form.OPERATORS)
+    pair = pair_of(Side(load(spec), EXACT), Side(load(impl), IEEE_ANY))
+    model = onnx.load(spec)
+    scale = next(numpy_helper.to_array(i) for i in model.graph.initializer if i.name == "x_scale")
+    half = np.float32(0.5) * scale
+    ways = [np.float32(0.3) * scale, half, np.nextafter(half, np.float32(1)), scale]
+    session = onnxruntime.InferenceSession(impl)
+    found = 0.0
+    for index in product(range(4), repeat=3):
+        x = np.array([[ways[i] for i in index]], np.float32)
+        y = np.asarray(session.run(None, {"x": x})[0])
+        gaps = [Fraction(float(a)) - b for a, b in zip(y[0], exact_run(model, x)[0], strict=True)]
+        found = max(found, *(abs(float(g)) for g in gaps))
+    ends = Interval(*(np.full(net.shape, float(v)) for v in (ways[0], ways[-1])))
+    bound = comparison(pair).bounds(InputBox({"x": ends}, {"x": np.zeros(net.shape)})).largest
+    assert found <= bound <= found + 1e-6

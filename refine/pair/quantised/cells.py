@@ -89,6 +89,28 @@ def classes(found: Sequence[Cell], labels: Sequence[tuple[int, ...]]) -> tuple[I
     return Interval(low, high), places
 
 
+def read_as(graph: Graph, tensor: str) -> Grid | None:
+    """The grid that every reader of an input puts it on, and does nothing else with it."""
+    grids = []
+    for step in program_of(graph).readers(tensor):
+        meaning = step.operator.meant(step.site)
+        if meaning is None or meaning.op or meaning.written is None:
+            return None
+        grids.append(meaning.written)
+    alike = all(g.like(grids[0]) and g.scale.shape == grids[0].scale.shape for g in grids[1:])
+    return grids[0] if grids and alike else None
+
+
+def stored_alike(ends: Interval, scale: float) -> Interval:
+    """One number of each range in place of all of it, where exact quotients of both ends have one
+    nearest integer: quotients rise, so that those between have it, too."""
+    low, high = ends.lo.copy(), ends.hi.copy()
+    for i, (a, b) in enumerate(zip(ends.lo.tolist(), ends.hi.tolist(), strict=True)):
+        if round(Fraction(a) / Fraction(scale)) == round(Fraction(b) / Fraction(scale)):
+            low[i] = high[i] = 0.5 * a + 0.5 * b
+    return Interval(low, high)
+
+
 def _beside(lo: float, hi: float, scale: float) -> Iterator[float]:
     """The numbers in the range beside those whose quotient is a half."""
     first, last = int(np.ceil(lo / scale - 1.0)), int(np.floor(hi / scale + 0.5))

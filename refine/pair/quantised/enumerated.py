@@ -31,7 +31,15 @@ from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import DType, Graph
 from refine.bounds.local.possible_steps import PossibleSteps, covers
 from refine.bounds.network import InputBox, network_bounds
-from refine.pair.quantised.cells import Cell, cells, classes, input_grids, scales_of
+from refine.pair.quantised.cells import (
+    Cell,
+    cells,
+    classes,
+    input_grids,
+    read_as,
+    scales_of,
+    stored_alike,
+)
 
 _RUNS = 2**17  # combinations that are followed
 _BESIDE_RANGE = 2**12  # the same, where what they are compared with is but a range
@@ -155,13 +163,19 @@ class _Parts:
                     found.append(tuple(mine))
         run = [classes(each, [c.run for c in each]) for each in found]
         real = [classes(each, [c.real for c in each]) for each in found]
+        ends = [r for r, _ in real]
+        for i, (name, place) in enumerate(places if theirs else ()):
+            alone = read_as(pair.spec, pair.inputs[name])
+            if alone is not None:  # any number of a class stands for all of it
+                scale = scales_of(alone, pair.impl.types[name].shape)[place]
+                ends[i] = stored_alike(ends[i], float(scale))
         return _Parts(
             box,
             tuple(places),
             tuple(found),
             tuple(r for r, _ in run),
             tuple(tuple(p) for _, p in run),
-            tuple(r for r, _ in real),
+            tuple(ends),
             tuple(tuple(p) for _, p in real),
         )
 
