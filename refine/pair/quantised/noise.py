@@ -52,6 +52,7 @@ from refine.pair.quantised.changed_layers import changed_layer
 from refine.pair.quantised.lifting import Role
 from refine.pair.quantised.lockstep import Lockstep
 from refine.pair.quantised.through import (
+    Meeting,
     Ranges,
     Spent,
     Through,
@@ -338,6 +339,8 @@ class _Bounding:
         held: Sequence[Interval],
     ) -> tuple[Through, Interval, RoundingBound]:
         errors = [self.ranges.radii[t] for t in step.reads]
+        if step.operator.normalizes is not None:
+            real = [Meeting(x.lo, x.hi, run) for x, run in zip(real, held, strict=True)]
         if is_copy(copy):  # the original's clamp, which the copy's grid does as well
             copy = step
         run = copy.operator.values(copy.site, held).range

@@ -47,6 +47,20 @@ class Through:
     noise: Radius | None = None
 
 
+@dataclass(frozen=True)
+class Meeting(Interval):
+    """Ranges of x, of which those of x̂ are known as well: what lies between x and x̂ is in the hull
+    of both."""
+
+    run: Interval
+
+    def inflate(self, radius: FloatArray) -> Interval:
+        """The points within `radius`, of those that are not beyond x and x̂."""
+        wide = Interval(self.lo, self.hi).inflate(radius)
+        ends = np.minimum(self.lo, self.run.lo), np.maximum(self.hi, self.run.hi)
+        return wide.intersect(known(Interval(*ends)))
+
+
 @dataclass
 class Ranges:
     """What is known of every tensor: the maps of real values, x̂ and d. Of tensors `gridded` every x̂
