@@ -17,7 +17,7 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.grids import OFF_GRID, ON_GRID
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_down, add_up, multiply_up
 from encoders.site import Site
 from onnx_import.graph import AttributeValue
 
@@ -72,6 +72,12 @@ class Grid:
         slope = np.where(inside, 1.0, np.where(known, slope, 0.0))
         lo = np.where(inside, 0.0, np.where(known, least, low))
         return slope, Interval(lo, np.where(inside, 0.0, np.where(known, most, high)))
+
+    def cuts(self, x: Interval) -> BoolArray:
+        """Where numbers in these ranges may lie on an end of the grid and beyond."""
+        ends = (np.full(x.shape, v) for v in (self.lowest, self.highest))
+        first, last = (self.numbers(Interval(v, v)) for v in ends)
+        return np.asarray(((x.lo < first.lo) | (x.hi > last.hi)) & (x.lo < x.hi))
 
     def like(self, other: Grid) -> bool:
         """Does every integer stand for the same number on both?"""

@@ -72,6 +72,7 @@ _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of the
 _ROWS = 4096  # functionals of one tensor at most
 _MUCH = 2**26  # coefficients carried past nodes, beyond which a pass is made but once
 _MOST = 2**27  # beyond which all tensors but the outputs share what is left
+_LITTLE = 2**17  # of coefficients, for which numbers that a grid cuts are bounded again
 _SHARE = 0.25  # of what is left, for each
 
 
@@ -211,6 +212,9 @@ class _Bounding:
                         steps = np.broadcast_to((held.hi - held.lo) / role.grid.scale, held.shape)
                         one = settled_on(role.grid, held)
                         rows = np.flatnonzero((steps < _FEW_STEPS) & ~one)
+                        beyond = np.flatnonzero(role.grid.cuts(held))
+                        if len(beyond) * self.effort.elements <= _LITTLE:
+                            rows = np.union1d(rows, beyond)
         most = _ROWS
         if not final:
             left = int(_SHARE * (_MOST - self.carried)) // max(self.effort.elements, 1)
