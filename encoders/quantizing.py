@@ -17,7 +17,14 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.grids import OFF_GRID, ON_GRID
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import BoolArray, FloatArray, Interval, add_down, add_up, multiply_up
+from encoders.numbers.enclosure import (
+    BoolArray,
+    FloatArray,
+    Interval,
+    add_down,
+    add_up,
+    multiply_up,
+)
 from encoders.site import Site
 from onnx_import.graph import AttributeValue
 

@@ -6,7 +6,8 @@ products and sums, as runtimes compute it. Cast to truth values becomes |x| > 0.
 becomes a product with a random mask. LRN becomes x·(bias + Σ alpha/size·x²)^−beta. Pow with several
 stored exponents is done for each of them. DynamicQuantizeLinear becomes the computation of scale
 and zero point, as runtimes do it, and a QuantizeLinear by these. IsNaN, IsInf, Hardmax and Shrink
-become comparisons. ReduceLogSum and ThresholdedRelu are decomposed at opsets that do not say how,
+become comparisons. Clip, PRelu, Pad and normalisations of rows by computed parameters become other
+operators. ReduceLogSum and ThresholdedRelu are decomposed at opsets that do not say how,
 BatchNormalization in training. RNN, GRU and LSTM are unrolled over time.
 """
 
@@ -21,6 +22,12 @@ import onnx
 
 from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
+from onnx_import.passes.bounds import (
+    clip_by_computed,
+    normalized_by_computed,
+    pad_with_computed,
+    prelu_by_computed,
+)
 from onnx_import.passes.einsum import einsum
 from onnx_import.passes.images.aligning import ATTRIBUTES as ALIGNING
 from onnx_import.passes.images.aligning import sampled_once
@@ -369,6 +376,7 @@ def _pow(body: Body) -> None:
     body.add("Gather", joined, body.store(order.reshape(shape)), axis=0)
 
 
+NORMALIZATIONS = ("LayerNormalization", "RMSNormalization")
 COMPARISONS = ("Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual")
 _REDUCTIONS = {"none": "", "add": "Add", "mul": "Mul", "max": "Max", "min": "Min"}
 _REPEATED = {"add": "ReduceSum", "max": "ReduceMax", "min": "ReduceMin"}
@@ -379,6 +387,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
     for op, rewriting, attributes in (
         ("BatchNormalization", batch_statistics, "epsilon is_test momentum spatial training_mode"),
         ("Cast", _cast, "round_mode saturate to"),
+        ("Clip", clip_by_computed, "consumed_inputs max min"),
         ("Col2Im", col2im, "dilations pads strides"),
         ("CumProd", running_products, "exclusive reverse"),
         ("DequantizeLinear", _dequantize_floats, _BLOCKS),
@@ -396,9 +405,12 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         ("IsNaN", is_nan, ""),
         ("LRN", _lrn, "alpha beta bias size"),
         ("LSTM", lstm, f"{_RECURRENT} input_forget"),
+        *((op, normalized_by_computed, "axis epsilon stash_type") for op in NORMALIZATIONS),
         ("LpNormalization", lp_normalization, "axis p"),
         ("LpPool", lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
         ("OneHot", _one_hot, "axis"),
+        ("PRelu", prelu_by_computed, "consumed_inputs"),
+        ("Pad", pad_with_computed, "mode paddings pads value"),
         ("Pow", _pow, ""),
         ("QuantizeLinear", _quantize_to_floats, f"{_BLOCKS} precision saturate"),
         ("RNN", rnn, _RECURRENT),
@@ -418,14 +430,18 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
 ALWAYS = frozenset(REWRITINGS) - {
     "BatchNormalization",
     "Cast",
+    "Clip",
     "DequantizeLinear",
     "Dropout",
     "GlobalLpPool",
     "GridSample",
     "Interpolate",
+    "PRelu",
+    "Pad",
     "Pow",
     "QuantizeLinear",
     "ReduceProd",
     "RoiAlign",
     *COMPARISONS,
+    *NORMALIZATIONS,
 }  # these stay for the most part
