@@ -22,9 +22,9 @@ import numpy as np
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.differences import BOTH_SIDES, GIVEN_ERROR
+from encoders.lemmas.differences import BOTH_SIDES
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
-from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
+from encoders.lemmas.ranges.making import both_ranges, pulled_range
 from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import (
     BoolArray,
@@ -35,7 +35,7 @@ from encoders.numbers.enclosure import (
 from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
 from encoders.scheduling import contract_at
-from refine.bounds.backward import Maps, pull_back, unit_functionals
+from refine.bounds.backward import pull_back, unit_functionals
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import CHUNK_BYTES
@@ -64,6 +64,7 @@ from refine.pair.quantised.through import (
     regridded,
     settled_on,
     settled_or_noisy,
+    started,
     times,
 )
 from refine.pair.sameness import is_copy
@@ -92,13 +93,15 @@ def noise_bounds(
     """
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
         whole = Known({}, {}) if known is None else known
-        bounding = _Bounding(pair, contract, tick, _start(pair, box), backward, whole)
+        bounding = _Bounding(
+            pair, contract, tick, started(program_of(pair.meant).checked, box), backward, whole
+        )
         bounds = bounding.bounds()
         if not (backward and bounding.saturated) or bounding.carried > _MUCH:
             return bounds
         other = replace(
             bounding,
-            ranges=_start(pair, box),
+            ranges=started(program_of(pair.meant).checked, box),
             steep=False,
             effort=Effort(),
             worst={},
@@ -108,15 +111,6 @@ def noise_bounds(
         best, worse = sorted((bounds, other), key=lambda b: b.largest)
         radii = {t: r.and_also(worse.radii[t]) for t, r in best.radii.items()}
         return replace(best, radii=radii)
-
-
-def _start(pair: Lockstep, box: InputBox) -> Ranges:
-    ranges = Ranges(Maps(program_of(pair.meant).checked, given_ranges(box.values)))
-    for tensor, error in box.errors.items():
-        around = Interval(-error, np.asarray(error))
-        x = box.values[tensor]
-        ranges.enter(tensor, plus(x, around), around, apply(GIVEN_ERROR, U=error))
-    return ranges
 
 
 @dataclass

@@ -13,7 +13,9 @@ import numpy as np
 
 from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
+from encoders.lemmas.ranges.making import given_ranges
 from encoders.numbers.enclosure import (
     UNIT,
     BoolArray,
@@ -27,9 +29,10 @@ from encoders.numbers.enclosure import (
     multiply_up,
 )
 from encoders.operator import DifferenceMap, ValueMap
-from encoders.program import Step
+from encoders.program import Program, Step
 from encoders.quantizing import Grid, nearest_integers
 from refine.bounds.backward import Maps
+from refine.bounds.network import InputBox
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ class Ranges:
         apart = both(apart, minus(held, x))
         radius = radius.and_also(apply(REAL_GAP, lo=apart.lo, hi=apart.hi))
         self.held[tensor], self.apart[tensor], self.radii[tensor] = held, apart, radius
+
+
+def started(program: Program, box: InputBox) -> Ranges:
+    """What is known of the inputs."""
+    ranges = Ranges(Maps(program, given_ranges(box.values)))
+    for tensor, error in box.errors.items():
+        around = Interval(-error, np.asarray(error))
+        x = box.values[tensor]
+        ranges.enter(tensor, plus(x, around), around, apply(GIVEN_ERROR, U=error))
+    return ranges
 
 
 @dataclass(frozen=True)
