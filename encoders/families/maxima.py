@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic, moved
-from encoders.arithmetic.values import Inputs, V
+from encoders.arithmetic.values import E, Inputs, V
 from encoders.contract.contract import RuntimeContract
-from encoders.families.gathering import Index, gathered_part, picked
+from encoders.families.gathering import Index, gathered_part
 from encoders.lemmas.carrying import FOLLOWED, LEADER
 from encoders.lemmas.choices import EXTREME
 from encoders.lemmas.combining import EXACT
@@ -81,10 +82,15 @@ def _all_there(stack: Index) -> Index:
     return np.where(stack < 0, first, stack)
 
 
-def _filled(operands: Sequence[Operand]) -> list[Operand]:
-    """The same, one by one."""
+def _filled(operands: Sequence[Operand]) -> list[tuple[int, Index]]:
+    """Positions and indices, one by one."""
     stack = _all_there(_stacked(operands))
-    return [replace(c, index=index) for c, index in zip(operands, stack, strict=True)]
+    return [(c.position, index) for c, index in zip(operands, stack, strict=True)]
+
+
+def _in_a_row(values: npt.NDArray[E]) -> npt.NDArray[E]:
+    """(k, *in) → (k, in): once, where what is moved may have to be copied."""
+    return np.ascontiguousarray(values.reshape(values.shape[0], -1))
 
 
 def real_extreme(
@@ -94,9 +100,11 @@ def real_extreme(
     sign: float,
 ) -> ObjectArray:
     """The largest (sign > 0) or smallest of the operands, exact, of the output's shape."""
+    rows = {p: _in_a_row(inputs[p]) for p in {c.position for c in operands}}
 
-    def one(c: Operand) -> ObjectArray:
-        values = picked(inputs[c.position], c.index)
+    def one(operand: tuple[int, Index]) -> ObjectArray:
+        position, index = operand
+        values = rows[position][:, index]
         return values if sign > 0 else np.asarray(-values)
 
     best = reduce(field.maximum, map(one, _filled(operands)))
@@ -112,9 +120,11 @@ def runtime_extreme(
     """The largest (sign > 0) or smallest of the operands as a runtime finds it, one after the
     other."""
     choose = arithmetic.maximum if sign > 0 else arithmetic.minimum
+    rows = {p: moved(inputs[p], _in_a_row) for p in {c.position for c in operands}}
 
-    def one(c: Operand) -> V:
-        return moved(inputs[c.position], lambda v: picked(v, c.index))
+    def one(operand: tuple[int, Index]) -> V:
+        position, index = operand
+        return moved(rows[position], lambda v: v[:, index])
 
     return reduce(choose, map(one, _filled(operands)))
 
