@@ -191,3 +191,35 @@ def test_a_tensor_added_to_itself_keeps_its_error(tmp_path: Path) -> None:
     result = diff(*sides, domain, Tolerance(), _OPTIONS)
     assert result.worst_found is not None
     assert 0 < apart <= result.worst_found <= result.bound < 1.01 * result.worst_found
+
+
+def test_a_product_and_its_bias_are_executed_as_one(tmp_path: Path) -> None:
+    """Beside a normalisation that is folded, so that the graphs are not equal."""
+    rng = np.random.default_rng(4)
+    held = {
+        "w": rng.normal(size=(3, 4)), "b": rng.normal(size=(1, 4)), "v": rng.normal(size=(4, 4)),
+        "c": rng.normal(size=4), "s": rng.uniform(1, 2, 4), "m": rng.normal(size=4),
+    }  # fmt: skip
+    stored = {k: np.asarray(v, np.float32) for k, v in held.items()}
+    nodes = [
+        _N("MatMul", ["x", "w"], ["p"]), _N("Add", ["b", "p"], ["q"]), _N("Relu", ["q"], ["r"]),
+        _N("Gemm", ["r", "v", "c"], ["t"]),
+        _N("BatchNormalization", ["t", "s", "c", "m", "s"], ["y"]),
+    ]  # fmt: skip
+    spec = save(tmp_path / "m.onnx", nodes, {"x": (2, 3)}, {"y": (2, 4)}, stored)
+    scale = stored["s"] / np.sqrt(stored["s"] + np.float32(1e-5))
+    stored |= {"g": stored["v"] * scale, "a": (stored["c"] - stored["m"]) * scale + stored["c"]}
+    stored |= {"u": stored["w"].T.copy(), "d": stored["b"].reshape(-1)}
+    fused = [
+        _N("Gemm", ["x", "u", "d"], ["q"], transB=1), _N("Relu", ["q"], ["r"]),
+        _N("Gemm", ["r", "g", "a"], ["y"]),
+    ]  # fmt: skip
+    for off in (0.0, 2.0**-12):
+        stored["u"][1, 2] += off
+        impl = save(tmp_path / "all.onnx", fused, {"x": (2, 3)}, {"y": (2, 4)}, stored)
+        sides = Side(load(spec), EXACT), Side(load(impl), EXACT)
+        domain = read_domain(sides[1].graph, DomainOptions(center="0.5", radius="0.5"), ORT_CPU.format_of)  # fmt: skip # noqa: E501
+        result = diff(*sides, domain, Tolerance(), _OPTIONS)
+        assert "correspond node by node" in result.notes[-1]
+        assert result.worst_found is not None
+        assert off / 8 < result.worst_found <= result.bound < 3 * result.worst_found + 1e-6

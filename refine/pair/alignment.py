@@ -19,7 +19,15 @@ from encoders.traits import Commuting
 from onnx_import.errors import ModelError
 from onnx_import.graph import Graph, Node, TensorType, build_graph
 from refine.bounds.local.errors import Run
-from refine.pair.batchnorm_folding import Folding, folded_change, is_folded, weights_apart
+from refine.pair.batchnorm_folding import (
+    Folding,
+    biased_change,
+    folded_change,
+    has_bias,
+    is_biased,
+    is_folded,
+    weights_apart,
+)
 from refine.pair.node_change import PAIR, change_between
 from refine.pair.sameness import content_of, is_copy, key_of
 from refine.pair.summands import summand_of
@@ -83,7 +91,11 @@ class Aligned:
             else:
                 x = summand.range(read[summand.read], read[summand.added])
             layer = program.step(parts.layer)
-            change = folded_change(layer, norm, self.impl, other, x, summand)
+            if parts.total is not None and summand is None:
+                bias = parts.total.inputs[parts.added]
+                change = biased_change(self.spec, layer, bias, self.impl, other, x)
+            else:
+                change = folded_change(layer, norm, self.impl, other, x, summand)
             return Run(other, change, contract, (x,))
         if step.name in self.changed:
             change = change_between(self.spec, step, self.impl, other, held)
@@ -178,8 +190,7 @@ def _written(spec: Graph, whole: Folding, node: Node) -> Folding:
     made: list[Node] = []
     for place, part in enumerate(whole.nodes):
         inputs = [read] * len(part.inputs)
-        if part is whole.total:
-            assert summand is not None
+        if part is whole.total and summand is not None:
             inputs[whole.added] = summand.added
         name, written = node.name, node.outputs
         if part is not whole.nodes[-1]:
@@ -194,7 +205,10 @@ def _written(spec: Graph, whole: Folding, node: Node) -> Folding:
 
 def _equal_weights(impl: Graph, node: Node, spec: Graph, whole: Folding) -> bool:
     """Has a layer that adds something the very weights and bias that it is meant to have?"""
-    assert whole.summand is not None
+    if whole.summand is None:
+        assert whole.total is not None
+        steps = program_of(spec).step(whole.layer), program_of(impl).step(node)
+        return has_bias(spec, steps[0], whole.total.inputs[whole.added], impl, steps[1])
     ours = [whole.summand.weights, *(impl.constants[t] for t in node.inputs[2:] if t)]
     theirs = [spec.constants[t] for t in whole.layer.inputs[1:] if t]
     return [content_of(v) for v in ours] == [content_of(v) for v in theirs]
@@ -215,6 +229,10 @@ def _folding(
         return Folding(layer, other), [(mine.inputs[0], layer.inputs[0])]
     if theirs.step(other).operator.likeness.commuting is not Commuting.SUM:
         return None
+    for added, bias in enumerate(other.inputs):
+        layer = before(other.inputs[1 - added])
+        if layer is not None and is_biased(spec, theirs.step(layer), bias, impl, ours):
+            return Folding(layer, None, other, added), [(mine.inputs[0], layer.inputs[0])]
     summand = summand_of(impl, ours)
     if summand is None:
         return None

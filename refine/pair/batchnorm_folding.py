@@ -19,8 +19,8 @@ from refine.pair.summands import Summand
 @dataclass(frozen=True)
 class Folding:
     """Nodes of a specification that one layer executes: a layer, the normalisation behind it, if
-    there is one, and where the layer adds something in its own sums, the sum behind that, whose
-    operand `added` that is."""
+    there is one, and the sum behind that, of which the layer adds the operand `added` in its own
+    sums: a `summand`, or a stored bias."""
 
     layer: Node
     norm: Node | None
@@ -66,6 +66,95 @@ def is_folded(
     biases = [impl.types[other.inputs[2]], *(spec.types[t] for t in weighted.inputs[2:] if t)]
     # that of a Gemm may as well have a number per row
     return all(b.shape[-1:] == (b.size,) == (channels,) for b in biases)
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """A layer of stored numbers: weights as the layer's kind has them, the name of its bias, and
+    the axes of length 1 behind the channels of what it makes."""
+
+    weights: FloatArray
+    bias: str
+    behind: int
+
+
+def _affine(step: Step) -> _Affine | None:
+    """None for what is no such layer."""
+    like, names = step.operator.likeness, step.node.inputs
+    product = like.product(step.site)
+    if product is not None:
+        bias = "" if product.bias is None else names[product.bias]
+        return _Affine(np.asarray(product.matrix, np.float64), bias, 0)
+    if like.feeding is None or step.site.constant(1) is None:
+        return None
+    bias = names[2] if len(names) > 2 else ""
+    return _Affine(step.site.coefficients(1), bias, len(step.site.outputs[0].shape) - 2)
+
+
+def is_biased(spec: Graph, layer: Step, bias: str, impl: Graph, executed: Step) -> bool:
+    """Can `executed` be the layer with this constant in its bias?"""
+    mine, theirs = _affine(executed), _affine(layer)
+    if mine is None or theirs is None or mine.weights.shape != theirs.weights.shape:
+        return False
+    if mine.behind != theirs.behind or not (mine.bias and impl.is_constant(mine.bias)):
+        return False
+    if mine.behind and attributes_of(layer, False) != attributes_of(executed, False):
+        return False
+    if layer.operator.likeness.feeding is None and theirs.bias:
+        return False
+    if not spec.is_constant(bias) or (theirs.bias and not spec.is_constant(theirs.bias)):
+        return False
+    read, made = executed.node.inputs[0], executed.site.outputs[0].shape
+    if impl.types[read].shape != spec.types[layer.node.inputs[0]].shape:
+        return False
+    channels = made[len(made) - 1 - mine.behind]
+    added = spec.types[bias].shape
+    along = (1,) * (len(made) - len(added)) + added
+    place = len(made) - 1 - mine.behind
+    wanted = tuple(channels if i == place else 1 for i in range(len(made)))
+    return along == wanted and impl.types[mine.bias].size == channels
+
+
+def has_bias(spec: Graph, layer: Step, bias: str, impl: Graph, executed: Step) -> bool:
+    """Are weights and bias the very same, where `is_biased`?"""
+    mine, theirs = _affine(executed), _affine(layer)
+    assert mine is not None
+    assert theirs is not None
+    given, meant = impl.constants[mine.bias].reshape(-1), spec.constants[bias].reshape(-1)
+    same = np.array_equal(mine.weights, theirs.weights)
+    return same and not theirs.bias and np.array_equal(given, meant)
+
+
+def biased_change(
+    spec: Graph, layer: Step, bias: str, impl: Graph, other: Step, held: Interval
+) -> FloatArray:
+    """|f_other − (f_layer + bias)| over a range of what both read, where `is_biased`."""
+    mine, theirs = _affine(other), _affine(layer)
+    assert mine is not None
+    assert theirs is not None
+    weights, stored = other.node.inputs[1], impl.constants
+    meant = np.asarray(spec.constants[bias], np.float64).reshape(-1)
+    off = np.zeros_like(meant)
+    if theirs.bias:
+        first, second = np.asarray(spec.constants[theirs.bias], np.float64).reshape(-1), meant
+        meant = first + second
+        off = np.abs(two_sum_error(first, second, meant))
+    given = np.asarray(stored[mine.bias], np.float64).reshape(-1)
+    gaps, lost = [], []
+    for ours, wanted in ((mine.weights, theirs.weights), (given, meant)):
+        gaps.append(ours - wanted)
+        lost.append(np.abs(two_sum_error(ours, -wanted, gaps[-1])))
+    lost[1] = add_up(lost[1], off)
+    if not any(np.any(v) for v in (*gaps, *lost)):
+        return np.zeros(other.site.outputs[0].shape)
+    if not np.array_equal(stored[weights], mine.weights):  # a Gemm holds it transposed
+        gaps[0], lost[0] = gaps[0].T, lost[0].T
+    shapes = stored[weights].shape, stored[mine.bias].shape
+    (gap, radius) = (
+        {t: v.reshape(s) for t, v, s in zip((weights, mine.bias), each, shapes, strict=True)}
+        for each in (gaps, lost)
+    )
+    return linear_change(impl, other.node, gap, radius, {other.node.inputs[0]: held})
 
 
 def weights_apart(layer: Step, norm: Step | None, weights: FloatArray) -> float:

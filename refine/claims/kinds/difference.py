@@ -38,6 +38,7 @@ from refine.proof.proof import Proof
 from refine.results.obligation import Discharger, Kind, Obligation, Outcome
 from refine.results.verdict import Assumption, Pairing, Result, Side, Tolerance
 
+_SHOWING, _CUTTING = 1 / 8, 1 / 4  # of the time, until which graphs are shown equal, and cut
 _POINTS = 6  # of the domain, at which tensors of both graphs are compared
 _WIDE = replace(IEEE_ANY, compute_format=BINARY64)
 
@@ -85,8 +86,8 @@ def diff(
 def difference(pair: Pair, clock: Clock, points: Mapping[str, FloatArray] | None = None) -> Claim:
     """That two graphs give nearly the same outputs on the same inputs, of which `points` are
     some."""
-    pair = replace(pair, equal=equal_outputs(pair, clock.tick))
-    problem = comparison(pair, points, clock.tick)
+    pair = replace(pair, equal=equal_outputs(pair, _within(clock, _SHOWING)))
+    problem = comparison(pair, points, _within(clock, _CUTTING))
     return Claim(
         pair.impl,
         problem,
@@ -102,6 +103,13 @@ def difference(pair: Pair, clock: Clock, points: Mapping[str, FloatArray] | None
         notes=lambda proof: (parting(pair, problem, proof.wholes[0]),),
         compared=lambda proof: compared(pair, problem, proof.wholes[0]),
     )
+
+
+def _within(clock: Clock, share: float) -> Callable[[], None]:
+    """A tick that raises OutOfTime once such a share of the time is over: bounds take the rest."""
+    if clock.timeout is None:
+        return clock.tick
+    return clock.until(clock.start + share * clock.timeout)
 
 
 def _require_held(pair: Pair) -> None:
