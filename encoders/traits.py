@@ -85,6 +85,9 @@ class Likeness:
     says that the result is the first input itself, number by number, wherever both are
     floating-point or of one type. `commuting` is the operation where it is a sum or a product of
     two operands. `product(site)` gives a product by a constant matrix, None where the node is none.
+    `turned(site)` is the order in which axes are put, where that is all a node does;
+    `reduced(site)` the axes, none of them twice, along which the first input is made one number,
+    where they are all that attributes and other inputs say.
     `implied` are attributes that repeat what the shapes and types of inputs and results say.
     `linear_in_constants`: while one of the first two inputs varies and all others are constants, it
     is linear in all of these together. `per_weight(site, scale)`, of a layer with weights at input
@@ -105,6 +108,8 @@ class Likeness:
     copies: Callable[[Site], bool] = _never
     commuting: Commuting | None = None
     product: Callable[[Site], Product | None] = lambda site: None
+    turned: Callable[[Site], tuple[int, ...] | None] = lambda site: None
+    reduced: Callable[[Site], tuple[int, ...] | None] = lambda site: None
     implied: frozenset[str] = frozenset()
     linear_in_constants: bool = False
     per_weight: Callable[[Site, FloatArray], FloatArray] | None = None

@@ -22,6 +22,7 @@ from encoders.program import Step, program_of
 from encoders.traits import Commuting
 from onnx_import.graph import Graph
 from refine.common.clock import OutOfTime
+from refine.pair.layouts import Elementwise, Layouts, elementwise
 from refine.pair.pair import Pair
 from refine.pair.sameness import attributes_of, content_of, is_copy, is_unchanged, key_of
 from refine.pair.summands import Summand, summand_of
@@ -41,6 +42,7 @@ class Classes:
     inputs: Mapping[str, int]
     numbers: dict[Any, int]
     sums: dict[int, tuple[int, ...]]
+    layouts: Layouts
     merged: dict[str, int] = field(default_factory=dict)
     contents: dict[str, Any] = field(default_factory=dict)
     summands: dict[str, Summand | None] = field(default_factory=dict)
@@ -84,6 +86,15 @@ class Classes:
                 if product.bias is not None:
                     total = self._sum((total, of(node.inputs[product.bias])), shape)
                 classes[out] = total
+            elif (order := like.turned(step.site)) is not None and step.reads:
+                classes[out] = self.layouts.transposed(of(node.inputs[0]), order)
+            elif (axes := like.reduced(step.site)) is not None and node.inputs[0] in step.reads:
+                rank = len(graph.types[node.inputs[0]].shape)
+                kept = len(shape) == rank
+                key = node.op, node.domain
+                classes[out] = self.layouts.reduced(of(node.inputs[0]), key, axes, rank, kept)
+            elif (each := elementwise(graph, step, self.layouts, of)) is not None:
+                classes[out] = self.layouts.turn(self._each(step, each), each.order)
             elif like.commuting is Commuting.SUM:
                 classes[out] = self._sum([of(t) for t in node.inputs], shape)
             elif like.commuting is not None:
@@ -97,6 +108,23 @@ class Classes:
                 names = {t: str(of(t)) for t in node.inputs if t and not graph.is_constant(t)}
                 classes[out] = self._numbered(key_of(graph, step, names))
         return classes
+
+    def _each(self, step: Step, each: Elementwise) -> int:
+        """The class of what a node on single elements makes of tensors that are not transposed."""
+        graph, node, commuting = self.graph, step.node, step.operator.likeness.commuting
+        stored = {t: _constant(*content_of(each.turned_back(v))) for t, v in step.constants.items()}
+        if commuting is not None:
+            operands = [
+                each.operands[t] if t in each.operands else self._numbered(stored[t])
+                for t in node.inputs
+            ]
+            if commuting is Commuting.SUM:
+                return self._sum(operands, each.shape)
+            return self._numbered((commuting, frozenset(operands), each.shape))
+        names = dict.fromkeys(each.operands, "")
+        *told, _ = key_of(graph, step, names)
+        arguments = tuple("" if not t else each.operands.get(t, stored.get(t)) for t in node.inputs)
+        return self._numbered(("each", *told, arguments, each.shape))
 
     def _layer(self, step: Step, of: Callable[[str], int]) -> int:
         """The class of what a layer with constant weights makes."""
@@ -151,11 +179,11 @@ class Congruence:
         numbers: dict[Any, int] = {}
         inputs = {a: numbers.setdefault(("input", a), len(numbers)) for a in pair.inputs}
         theirs = {b: inputs[a] for a, b in pair.inputs.items()}
-        sums: dict[int, tuple[int, ...]] = {}
+        shared = numbers, dict[int, tuple[int, ...]](), Layouts(numbers)
         return cls(
             pair,
-            Classes(pair.impl.graph, inputs, numbers, sums),
-            Classes(pair.spec.graph, theirs, numbers, sums),
+            Classes(pair.impl.graph, inputs, *shared),
+            Classes(pair.spec.graph, theirs, *shared),
         )
 
     def equal(self) -> frozenset[str]:

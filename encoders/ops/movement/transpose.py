@@ -47,6 +47,6 @@ OPERATORS = (
         .reading("perm")
         .derived(Gradient(rule=gradient)),
         rowwise=lambda site: _permutation(site)[0] == 0,
-        likeness=Likeness(selects=True),
+        likeness=Likeness(selects=True, turned=_permutation),
     ),
 )

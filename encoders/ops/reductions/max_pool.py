@@ -13,7 +13,13 @@ from encoders.families.maxima import (
     Operand,
     extreme_operator,
 )
-from encoders.families.pooling import global_terms, pad_notes, pool_terms, reduced_terms
+from encoders.families.pooling import (
+    global_terms,
+    pad_notes,
+    pool_terms,
+    reduced_axes,
+    reduced_terms,
+)
 from encoders.families.signed_sum import check_one_variable
 from encoders.gradients.rule import Gradient
 from encoders.operator import (
@@ -83,10 +89,16 @@ OPERATORS = (
         likeness=Likeness(selects=True),
     ),
     window_extreme("GlobalMaxPool", 1, global_terms, 1.0, _check_global),
-    window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
-        "axes", "keepdims", "noop_with_empty_axes"
+    replace(
+        window_extreme("ReduceMax", 1, reduced_terms, 1.0, _check_reduction).reading(
+            "axes", "keepdims", "noop_with_empty_axes"
+        ),
+        likeness=Likeness(reduced=reduced_axes),
     ),
-    window_extreme("ReduceMin", 1, reduced_terms, -1.0, _check_reduction).reading(
-        "axes", "keepdims", "noop_with_empty_axes"
+    replace(
+        window_extreme("ReduceMin", 1, reduced_terms, -1.0, _check_reduction).reading(
+            "axes", "keepdims", "noop_with_empty_axes"
+        ),
+        likeness=Likeness(reduced=reduced_axes),
     ),
 )
