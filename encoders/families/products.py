@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
 from encoders.contract.orders import AlignedSteps
+from encoders.families.part_sums import Limits, limits_of
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.products import PRODUCT_ERRORS
 from encoders.numbers.enclosure import (
@@ -88,7 +89,9 @@ class ProductSum:
     bias_error: Radius | None = None
 
 
-def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
+def any_order_rounding(
+    r: Rounder, s: ProductSum, x: Interval, limits: Limits | None = None
+) -> RoundingBound:
     """|computed − Σ w·x̂ − b| for run-time inputs in `x`, any order, with or without FMA.
 
     Partial sums lie in [−N, P] with P and N the sums of positive and negative parts, so each is
@@ -102,6 +105,9 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
     part = linear_part(s.action, s.weights)
     total = part.magnitude_up(add_up(up, down))
     largest = _largest_partial(part, total, up, down, s.bias)
+    if limits is not None:
+        total = np.minimum(total, limits.total)
+        largest = np.minimum(largest, _with_bias(limits, s.bias))
     stored, loss = np.abs(s.weights), stored_loss(r, s.weights).bound
     # in which counts are exact
     exact: npt.DTypeLike = np.float32 if s.action.terms < 2**24 else np.float64
@@ -138,6 +144,14 @@ def any_order_rounding(r: Rounder, s: ProductSum, x: Interval) -> RoundingBound:
         return done
     claimed = (largest, radius.bound, wrong.bound, additions, every)
     return replace(done, row=_rows(r, s, x, *claimed))
+
+
+def _with_bias(limits: Limits, bias: Interval | None) -> FloatArray:
+    """The largest partial sum in magnitude, of the products and the bias."""
+    if bias is None:
+        return np.maximum(limits.above, limits.below)
+    plus, minus = np.maximum(bias.hi, 0.0), np.maximum(-bias.lo, 0.0)
+    return np.maximum(add_up(limits.above, plus), add_up(limits.below, minus))
 
 
 def _sides(lo: FloatArray, hi: FloatArray) -> tuple[FloatArray, ...]:
@@ -243,12 +257,14 @@ def product_rounding(
     """The rounding bound of a sum of products: closed form for free orders, step by step else; the
     least of both where the steps are additions of two numbers, which any order covers."""
     free_bias = s.bias is not None and contract.bias is BiasPlacement.ANY
+    limits = limits_of(inputs[0], site, linear_part(s.action, s.weights))
     if isinstance(contract.order, AnyOrder) or free_bias:
-        return any_order_rounding(rounder(site, contract), s, inputs[0])
+        return any_order_rounding(rounder(site, contract), s, inputs[0], limits)
     pinned = traced(runtime, site, inputs, contract)
     if contract.exact or isinstance(contract.order, AlignedSteps):
         return pinned
-    free = any_order_rounding(rounder(site, replace(contract, order=AnyOrder())), s, inputs[0])
+    anyhow = rounder(site, replace(contract, order=AnyOrder()))
+    free = any_order_rounding(anyhow, s, inputs[0], limits)
     least = pinned.radius.and_also(free.radius)
     if not all(c.holds for c in (*pinned.preconditions, *free.preconditions)):
         return pinned

@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from encoders.families.part_sums import PartSums
 from encoders.lemmas.kernel import Radius, carried_back
 from encoders.lemmas.ranges.range import Range
 from encoders.numbers.enclosure import (
@@ -75,6 +76,7 @@ class Maps:
     ellipsoids: dict[str, Ellipsoid] = field(default_factory=dict)
     leans: dict[str, Lean] = field(default_factory=dict)
     mixes: dict[str, Mix] = field(default_factory=dict)
+    part_sums: dict[str, PartSums] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -86,6 +88,8 @@ class Maps:
         ranges: list[Interval] = [self.values[t] for t in step.reads]
         if step.name in self.leans:
             ranges[0] = self.leans[step.name].of(ranges[0])
+        if step.name in self.part_sums:
+            ranges[0] = self.part_sums[step.name].of(ranges[0])
         if step.name in self.mixes:
             mix, held = self.mixes[step.name], self.values[step.reads[0]]
             ranges[0] = Mixing(held.lo, held.hi, mix.off, mix.scores, held, mix.near)

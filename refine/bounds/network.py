@@ -37,6 +37,7 @@ from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import forms_of_mixed, mixing
+from refine.bounds.local.part_sums import part_sums
 from refine.bounds.local.values import bound_values
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
@@ -54,6 +55,7 @@ from refine.bounds.secant_branching import branched_upper, can_branch
 from refine.common.clock import ShortOfTime
 
 _MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
+_MOST_SUMMED = 4 * 10**9  # of those that say how large partial sums are
 _MOST_MIXED = 10**9  # of those that say how what is mixed moves
 
 
@@ -309,6 +311,8 @@ class _Pass:
             maps.values[output] = both_ranges(maps.values[output], self.known.values[output])
         if refine:
             self._in_time(self._refine_values, output, final)
+        if self.branching is not None and self.backward and self.runs is None:
+            self._in_time(self._sum_up, step, final)
         runs = None if step.name in self.joining.joined else self.runs
         rounding, assumed, run = bound_errors(maps, step, self.contract, runs)
         if self.known is not None and output in self.known.radii and not self.cases:
@@ -338,6 +342,14 @@ class _Pass:
         deepest = None if final else self.allowance.deepest
         forms = forms_of_mixed(self.maps, step, self.tick, deepest, most)
         self.maps.mixes[step.name] = mix.enclosed(forms)
+
+    def _sum_up(self, step: Step, final: bool) -> None:
+        """How large partial sums of its products are."""
+        most = int(_MOST_SUMMED // self.effort.times(2).whole)
+        deepest = None if final else self.allowance.deepest
+        found = part_sums(self.maps, step, self.tick, deepest, most)
+        if found is not None:
+            self.maps.part_sums[step.name] = found
 
     def _refine_values(self, output: str, final: bool) -> None:
         values = self.maps.values[output]
