@@ -140,8 +140,8 @@ def any_order_rounding(
     sums = in_blocks(_reached, largest, radius.bound)
     reach = max(float(np.max(reached, initial=0.0)) for reached in (sums, magnitude, stored))
     done = finish(r, radius, np.asarray(reach))
-    if r.exact or not np.all(np.isfinite(done.radius.bound)):
-        return done
+    if limits is not None or r.exact or not np.all(np.isfinite(done.radius.bound)):
+        return done  # where there are limits, ranges of the terms do not say the bound
     claimed = (largest, radius.bound, wrong.bound, additions, every)
     return replace(done, row=_rows(r, s, x, *claimed))
 
