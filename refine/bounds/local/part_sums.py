@@ -20,7 +20,7 @@ from encoders.operator import is_affine
 from encoders.program import Step
 from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.optimising import chunks
-from refine.bounds.pruning import Rows, largest_of
+from refine.bounds.pruning import largest_of
 
 
 def part_sums(
