@@ -44,6 +44,7 @@ from encoders.numbers.enclosure import (
     inner_up,
     multiply_up,
 )
+from encoders.numbers.leaning import Ordered
 from encoders.operator import (
     Contribution,
     DifferenceMap,
@@ -296,11 +297,18 @@ def extreme_differences(
         low=leader.lo,
     )
     radius = worst.bound
-    gap = np.maximum(add_up(leader.rival, -leader.lo), 0.0)
+    low, rival = leader.lo, leader.rival
+    gap = np.maximum(add_up(rival, -low), 0.0)
     gap = np.where(np.isnan(gap), np.inf, gap)
+    if isinstance(ranges[0], Ordered) and site.variable == (0,) and not _positions(operands).any():
+        known = (gap > 0) & (radius > 0) & ~np.any(np.isnan(lo) | np.isnan(hi), axis=0)
+        told = _exceeding(ranges[0], stack, sign=sign, place=leader.place, asked=possible & known)
+        better = known & (told < gap)  # of what is above the leader: of it less the leader, that is
+        low, rival = np.where(better, 0.0, low), np.where(better, told, rival)
+        gap = np.where(better, told, gap)
     follow = (gap < radius) | (gap == 0)
     own = moved.moved(lambda v: _at(v, leader.place))
-    near = apply(LEADER, low=leader.lo, rival=leader.rival)
+    near = apply(LEADER, low=low, rival=rival)
     near = near + own.times(2.0 * len(operands) * gap.size * UNIT)
     remainder = apply(FOLLOWED, m=follow.astype(np.float64), r=worst, q=near)
     places = _Places.of(site, operands, stack, leader.place)
@@ -310,6 +318,21 @@ def extreme_differences(
         return Moved(places.carried(kept), remainder.weighed(c))
 
     return DifferenceMap(worst, backward)
+
+
+def _exceeding(
+    x: Ordered, stack: Index, *, sign: float, place: Index, asked: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """How far any other operand that is asked about may exceed the chosen one of a maximum (be
+    below it, of a minimum), of real and of run-time values: at least 0."""
+    chosen = np.take_along_axis(stack, place[None], axis=0)
+    others = asked & (stack >= 0) & (stack != chosen)
+    beyond = np.zeros(stack.shape)
+    if np.any(others):
+        ends = stack[others], np.broadcast_to(chosen, stack.shape)[others]
+        beyond[others] = x.above(*(ends if sign > 0 else ends[::-1]))
+    most: FloatArray = np.max(np.maximum(beyond, 0.0), axis=0)
+    return np.where(np.isnan(most), np.inf, most)
 
 
 def extreme_rounding(site: Site, result: Interval, contract: RuntimeContract) -> RoundingBound:

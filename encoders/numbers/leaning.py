@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,18 @@ class Leaning(Interval):
         least = np.where(np.isfinite(norm), add_down(self.least, -norm), 0.0)
         forms = None if self.forms is None else self.forms.inflated(moved)
         return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0), forms)
+
+
+Flat = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Ordered(Interval):
+    """Ranges of numbers that are compared: `above(i, j)` is the most that those at flat positions i
+    exceed those at j by, of real and of run-time values; it is asked where it may tell which of
+    them is the larger one."""
+
+    above: Callable[[Flat, Flat], FloatArray]
 
 
 @dataclass(frozen=True)

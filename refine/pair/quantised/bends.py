@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import BoolArray, FloatArray, Interval
+from encoders.numbers.leaning import Flat, Ordered
 from encoders.program import Step
 from refine.pair.quantised.through import Through, minus
 
+_TOGETHER = 64
 _KNOWN = 2.0**-6  # of a difference's bound: a range this narrow is as good as a number
 
 
@@ -23,6 +26,30 @@ def phases(step: Step, through: Through, x: Interval, held: Interval) -> Through
     on_d = np.where(known & run_up, 1.0, 0.0)
     on_x = np.where(known, np.where(run_up, 1.0, 0.0) - np.where(up, 1.0, 0.0), 0.0)
     return replace(through, kept=~known, on_d=on_d, on_x=on_x)
+
+
+def undecided(x: Interval, held: Interval) -> BoolArray:
+    """Elements of which it is not known, of the original's or the copy's, on which side of zero
+    they are."""
+    return np.asarray(np.any([(v.lo < 0.0) & (v.hi > 0.0) for v in (x, held)], axis=0))
+
+
+def ordered(x: Interval, upper: Callable[[FloatArray], FloatArray], most: int) -> Ordered:
+    """Ranges of numbers that a step chooses among, which may be compared; `upper` bounds
+    functionals of their real and run-time values, no more than so many at once."""
+
+    def above(first: Flat, second: Flat) -> FloatArray:
+        found = np.full(len(first), np.inf)
+        if len(first) <= most:
+            for start in range(0, len(first), _TOGETHER):
+                part = slice(start, start + _TOGETHER)
+                c = np.zeros((len(first[part]), x.lo.size))
+                rows = np.arange(len(c))
+                c[rows, first[part]], c[rows, second[part]] = 1.0, -1.0
+                found[part] = upper(c.reshape(len(c), *x.lo.shape))
+        return found
+
+    return Ordered(x.lo, x.hi, above)
 
 
 def cut(step: Step, through: Through, after: Interval, meant: Interval) -> Through:

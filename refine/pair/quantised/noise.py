@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
 from encoders.lemmas.ranges.making import both_ranges, pulled_range
 from encoders.lemmas.ranges.placing import range_of
 from encoders.numbers.enclosure import (
-    BoolArray,
     FloatArray,
     Interval,
     add_up,
@@ -47,7 +46,7 @@ from refine.bounds.pruning import (
     widths,
     worth_refining,
 )
-from refine.pair.quantised.bends import cut, phases
+from refine.pair.quantised.bends import cut, ordered, phases, undecided
 from refine.pair.quantised.changed_layers import changed_layer
 from refine.pair.quantised.lifting import Role
 from refine.pair.quantised.lockstep import Lockstep
@@ -58,6 +57,7 @@ from refine.pair.quantised.through import (
     Through,
     Walk,
     both,
+    called,
     known,
     on_grid,
     plus,
@@ -73,6 +73,7 @@ _FEW_STEPS = 4.0  # of a grid: a range that a pull-back may narrow to one of the
 _ROWS = 4096  # functionals of one tensor at most
 _MUCH = 2**26  # coefficients carried past nodes, beyond which a pass is made but once
 _MOST = 2**27  # beyond which all tensors but the outputs share what is left
+_COMPARED = 2**22  # of coefficients, of numbers that are compared
 _LITTLE = 2**17  # of coefficients, for which numbers that a grid cuts are bounded again
 _SHARE = 0.25  # of what is left, for each
 
@@ -163,7 +164,7 @@ class _Bounding:
     ) -> NodeBounds:
         """A node as it is shown: under the name of the operator that runs."""
         role, maps = self.pair.copy.roles[step.name], self.ranges.maps
-        shown = step if role.step is None else _called(step, role.step.node.op)
+        shown = step if role.step is None else called(step, role.step.node.op)
         return NodeBounds(
             shown,
             maps.values[step.output],
@@ -196,7 +197,8 @@ class _Bounding:
             if bends:
                 rows = worth_refining(program, out, self.ranges.held[out], wide, self.effort)
                 if bends_at_zero(program, out):  # else on one side, where nothing is lost
-                    rows = rows[self._open(out).reshape(-1)[rows]]
+                    ends = (self.ranges.maps.values[out], self.ranges.held[out])
+                    rows = rows[undecided(*ends).reshape(-1)[rows]]
             elif any(r.own is not None for r in roles):
                 rows = np.arange(wide.size)
             else:
@@ -218,12 +220,6 @@ class _Bounding:
             rows = np.sort(rows[order])
         self.carried += len(rows) * self.effort.elements
         return rows
-
-    def _open(self, out: str) -> BoolArray:
-        """Elements of which it is not known, of the original's or the copy's, on which side of
-        zero they are."""
-        ends = (self.ranges.maps.values[out], self.ranges.held[out])
-        return np.asarray(np.any([(v.lo < 0.0) & (v.hi > 0.0) for v in ends], axis=0))
 
     def _forward(self, step: Step) -> RoundingBound:
         """Enters what is known behind a node; what its run loses."""
@@ -339,6 +335,9 @@ class _Bounding:
         errors = [self.ranges.radii[t] for t in step.reads]
         if step.operator.normalizes is not None:
             real = [Meeting(x.lo, x.hi, run) for x, run in zip(real, held, strict=True)]
+        elif self.backward and len(real) == 1 and not step.affine:
+            most = _COMPARED // max(self.effort.elements, 1)
+            real = [ordered(real[0], partial(self._highest, step.reads[0]), most)]
         if is_copy(copy):  # the original's clamp, which the copy's grid does as well
             copy = step
         run = copy.operator.values(copy.site, held).range
@@ -476,6 +475,13 @@ class _Bounding:
         size = max(int(CHUNK_BYTES // (8 * max(widest, 1) * 4)), 1)
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
+    def _highest(self, tensor: str, c: FloatArray) -> FloatArray:
+        """What functionals of a tensor are at most, of real and of run-time values."""
+        self.carried += 2 * len(c) * self.effort.elements
+        upper, cost = self._pulled(tensor, c, c)
+        real = pull_back(self.ranges.maps, {tensor: c}, {}, self.tick).upper
+        return np.maximum(real, add_up(upper, cost.bound))
+
     def _pulled(
         self, out: str, on_x: FloatArray | None, on_d: FloatArray
     ) -> tuple[FloatArray, Radius]:
@@ -490,8 +496,3 @@ class _Bounding:
             walk.carry(step)
         self.last = walk
         return walk.finished()
-
-
-def _called(step: Step, op: str) -> Step:
-    """The step under the name of another operator, for a reader."""
-    return replace(step, node=replace(step.node, op=op))

@@ -7,7 +7,7 @@ Of every tensor there are x, its real value in the original, x̂, what the copy 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -280,3 +280,8 @@ def times(factor: FloatArray, x: Interval) -> Interval:
 def known(x: Interval) -> Interval:
     """NaN, from ∞ − ∞, means that nothing is known."""
     return Interval(np.where(np.isnan(x.lo), -np.inf, x.lo), np.where(np.isnan(x.hi), np.inf, x.hi))
+
+
+def called(step: Step, op: str) -> Step:
+    """The step under the name of another operator, for a reader."""
+    return replace(step, node=replace(step.node, op=op))
