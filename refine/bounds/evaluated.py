@@ -17,8 +17,8 @@ from encoders.arithmetic.numpy_arithmetic import Carrier
 from encoders.contract.contract import RuntimeContract, Subnormals
 from encoders.lemmas.differences import BETWEEN_ENDS
 from encoders.lemmas.kernel import Radius, apply
-from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval
-from encoders.program import Program, Step, program_of
+from encoders.numbers.enclosure import SMALLEST, UNIT, BoolArray, FloatArray, Interval, point
+from encoders.program import Program, Step, forward, program_of
 from encoders.scheduling import contract_at
 from encoders.traits import Discontinuity
 from gpu_check.emulator.emulator import checked_input, emulate_watched
@@ -43,6 +43,21 @@ def values_at(graph: Graph, box: Mapping[str, Interval]) -> Mapping[str, Interva
     except ValueError:  # a stored infinity, a logarithm of nothing: ranges say what is known
         return {}
     return {t: enclosed(values) for t, values in exact.items()}
+
+
+def ranges_at(graph: Graph, box: Mapping[str, Interval]) -> Mapping[str, Interval]:
+    """Real ranges of the outputs over a box, carried forward in float64 and nothing else: at a
+    point of a network that takes minutes to be evaluated in balls, these are enclosures."""
+
+    def carried(step: Step, values: Mapping[str, Interval]) -> tuple[Interval]:
+        return (step.operator.values(step.site, [values[t] for t in step.reads]).range,)
+
+    with np.errstate(all="ignore"):
+        found = forward(program_of(graph).checked, box, carried)
+    return {
+        t: found[t] if t in found else point(np.asarray(graph.constants[t], np.float64))
+        for t in graph.outputs
+    }
 
 
 def errors_at(

@@ -12,9 +12,10 @@ from refine.bounds.network import InputBox
 from refine.results.verdict import Witness
 from refine.search.evaluation import Candidate, Hunt, Reference
 from refine.search.search import search
+from refine.witness.witness import is_huge
 
 _EVALUATED = 4
-_MUCH, _TOO_MUCH = 5_000_000, 50_000_000  # multiply-adds, each in balls
+_MUCH = 5_000_000  # multiply-adds, each in balls
 
 Late = Callable[[], bool]
 Leads = Callable[[Hunt, int, Late], Iterator[Candidate]]
@@ -52,5 +53,4 @@ class Quarry:
 def evaluations(graph: Graph) -> int:
     """How many inputs are worth evaluating exactly: one of a large network; none, and so no search,
     of a network that would take minutes for each."""
-    work = program_of(graph).work
-    return 0 if work > _TOO_MUCH else 1 if work > _MUCH else _EVALUATED
+    return 0 if is_huge(graph) else 1 if program_of(graph).work > _MUCH else _EVALUATED

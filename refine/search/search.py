@@ -158,6 +158,15 @@ def search(
     return tuple(sorted(candidates, key=lambda c: -c.excess)[:_KEPT])
 
 
+def glimpse(
+    hunt: Hunt, seed: int, late: Callable[[], bool] = lambda: False, effort: float = 1.0
+) -> tuple[Candidate, ...]:
+    """The best of a few random points, one at a time: for networks of which one evaluation takes
+    seconds."""
+    rng, executions = np.random.default_rng(seed), members(hunt.contract)
+    return _glimpsed(hunt, executions, rng, weight=_AT_ONCE, late=late, effort=effort)
+
+
 def tried(hunt: Hunt, points: Points) -> tuple[Candidate, ...]:
     """These points of the box under every execution, best first."""
     candidates: list[Candidate] = []

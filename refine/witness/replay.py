@@ -26,7 +26,9 @@ from refine.witness.reach import reached_at, standing_of
 from refine.witness.witness import (
     computed_outputs,
     confirm,
+    confirm_enclosed,
     error_between,
+    is_huge,
     real_outputs,
     typed_inputs,
 )
@@ -108,7 +110,7 @@ def run_again(graph: Graph, candidate: Candidate, unsafe: Property | None = None
         witness = reached_at(graph, unsafe, candidate)
         found = replays(witness, graph, candidate.execution, unsafe)
         return replace(witness, replays=found)
-    witness = confirm(graph, candidate)
+    witness = confirm_enclosed(graph, candidate) if is_huge(graph) else confirm(graph, candidate)
     return replace(witness, replays=replays(witness, graph, candidate.execution))
 
 

@@ -10,14 +10,18 @@ import numpy as np
 
 from encoders.arithmetic.exact_fields import Balls, enclosure
 from encoders.contract.contract import RuntimeContract
+from encoders.numbers.enclosure import Interval, point
 from encoders.numbers.formats import BINARY64, round_down
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_element, evaluate_exact
 from onnx_import.graph import Array, Graph
+from refine.bounds.evaluated import ranges_at
 from refine.results.verdict import ErrorEnclosure, RealValue, Tolerance, Witness
 from refine.search.evaluation import Candidate
 
 _BITS = (400, 4000)
+_TOO_MUCH = 50_000_000  # multiply-adds, each in balls
 _BEYOND = flint.arb(2) ** 20000
 
 
@@ -49,6 +53,49 @@ def confirm(graph: Graph, candidate: Candidate) -> Witness:
         real=real,
         error=nothing if candidate.execution.exact else error_between(value, real),
     )
+
+
+def is_huge(graph: Graph) -> bool:
+    """Does one exact evaluation of the network take minutes?"""
+    return program_of(graph).work > _TOO_MUCH
+
+
+def confirm_enclosed(graph: Graph, candidate: Candidate) -> Witness:
+    """A candidate of a huge network: emulated bits against ranges of the real values that are
+    carried forward in float64, at the element of the candidate's output where both are farthest
+    apart. The error's enclosure is wider than that of `confirm`, and holds."""
+    output, index = candidate.output, candidate.index
+    wide = {n: _around(v) for n, v in exactly(candidate.real_inputs).items()}
+    real = ranges_at(graph, wide)[output]
+    computed = computed_outputs(graph, candidate.inputs, candidate.execution)[output]
+    values = computed.astype(np.float64)
+    known = np.isfinite(real.lo) & np.isfinite(real.hi)
+    with np.errstate(invalid="ignore"):
+        near = np.where(known, np.maximum(values - real.hi, real.lo - values), -np.inf)
+    if np.all(np.isfinite(values)) and values.size:
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(near)), values.shape))
+    enclosing = None
+    if known[index]:
+        enclosing = RealValue(Fraction(float(real.lo[index])), Fraction(float(real.hi[index])))
+    value = float(values[index])
+    return Witness(
+        typed_inputs(graph, candidate.inputs),
+        candidate.real_inputs,
+        execution=candidate.execution,
+        output=output,
+        index=index,
+        value=value,
+        real=enclosing,
+        error=error_between(value, enclosing),
+    )
+
+
+def _around(values: Array) -> Interval:
+    """Float64 numbers on either side of what may be rational."""
+    if values.dtype.kind != "O":
+        return point(values.astype(np.float64))
+    near = values.astype(np.float64)
+    return Interval(np.nextafter(near, -np.inf), np.nextafter(near, np.inf))
 
 
 def computed_value(

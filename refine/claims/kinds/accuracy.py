@@ -22,8 +22,9 @@ from refine.common.clock import Clock
 from refine.domain.domain import Domain
 from refine.options.applicable import nameless_rules
 from refine.results.verdict import Result, Side, Tolerance, Witness
+from refine.search.search import glimpse
 from refine.witness.replay import replays, run_again
-from refine.witness.witness import confirm
+from refine.witness.witness import confirm, confirm_enclosed, is_huge
 
 
 def _settled(asked: Asked) -> Result:
@@ -72,8 +73,11 @@ def _quarry(side: Side) -> Quarry:
     def replayed(witness: Witness) -> Witness:
         return replace(witness, replays=replays(witness, side.graph, side.contract))
 
-    decide = partial(confirm, side.graph)
-    return Quarry(side.graph, side.contract, decide, replayed, evaluations(side.graph))
+    graph, contract = side.graph, side.contract
+    if is_huge(graph):
+        decide = partial(confirm_enclosed, graph)
+        return Quarry(graph, contract, decide, replayed, most=1, searched=glimpse)
+    return Quarry(graph, contract, partial(confirm, graph), replayed, evaluations(graph))
 
 
 CLAIMS = (
