@@ -17,18 +17,18 @@ from onnx import helper
 from small_models import domain_of, mlp, settled
 
 from encoders.arithmetic.approximate_field import ApproximateReals
-from encoders.contract.presets import PRESETS
+from encoders.contract.presets import EXACT, IEEE_ANY, PRESETS
 from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_real
 from gpu_check.emulator.screening import ScreeningArithmetic, agrees, screen
 from onnx_import import load
 from refine.bounds.widened import widened
-from refine.claims import quarry
 from refine.claims import settle as settling
 from refine.claims.hunting import Catch, hunt, hunt_at
 from refine.claims.kind import Asked
 from refine.claims.kinds.accuracy import accuracy
+from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
 from refine.claims.unsafe import kept_out
 from refine.common.clock import Clock
@@ -41,6 +41,7 @@ from refine.search import search as search_module
 from refine.search.evaluation import Hunt, score
 from refine.search.gradients import adjoint_of
 from refine.search.search import search
+from refine.witness import witness
 
 WEIGHTS = np.array([[0.5], [-0.25], [1.0]], np.float32)
 CENTRE = np.array([0.3125], np.float32)
@@ -240,13 +241,15 @@ def test_the_solvers_counterexample_is_an_input(tmp_path: Path) -> None:
     assert hunt_at(outside, sought, domain, Tolerance(), clock).worst is None
 
 
-def test_a_network_too_large_to_evaluate_is_not_searched(
+def test_a_pair_too_large_to_evaluate_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bound is proved all the same, and the report says that nobody searched."""
     model = mlp(tmp_path / "m.onnx", (2, 8, 1))
-    monkeypatch.setattr(quarry, "_TOO_MUCH", 10)
-    result = settled(model, "-1..1")
+    monkeypatch.setattr(witness, "_TOO_MUCH", 10)
+    spec, impl = Side(load(model), EXACT), Side(load(model), IEEE_ANY)
+    domain = domain_of(model, DomainOptions(inputs=("-1..1",)))
+    result = diff(spec, impl, domain, Tolerance(), Options(None, None, budget=0.0))
     assert result.verdict is Verdict.VERIFIED
     assert result.worst_found is None
     assert any("no errors were searched for" in note for note in result.notes)

@@ -82,6 +82,11 @@ class Comparison:
         """Nothing at all differs, not even a bit."""
         return not any(t.errors or t.magnitudes for t in self.totals.values())
 
+    @property
+    def plain(self) -> bool:
+        """Is every node of the graph what runs, under the contract, and what is meant?"""
+        return self.aligned is None and not self.placed
+
     def bounds(
         self,
         box: InputBox,
@@ -129,7 +134,7 @@ class Comparison:
             tick=tick,
             known=known,
             branching=branching,
-            runs=partial(self._run, {}),
+            runs=None if self.plain else partial(self._run, {}),
             spread=spread,
             together=self._ran,
         )
