@@ -29,8 +29,10 @@ _N = helper.make_node
 def _network(folder: Path) -> Graph:
     rng = np.random.default_rng(1)
     held = {
-        "w": rng.normal(size=(5, 3, 3, 3)), "b": rng.uniform(8, 16, size=5), "v": rng.normal(size=(45, 4)) / 8,
-    }  # fmt: skip
+        "w": rng.normal(size=(5, 3, 3, 3)),
+        "b": rng.uniform(8, 16, size=5),
+        "v": rng.normal(size=(45, 4)) / 8,
+    }
     nodes = [
         _N("Conv", ["x", "w", "b"], ["c"]), _N("Relu", ["c"], ["r"]),
         _N("Flatten", ["r"], ["f"]), _N("MatMul", ["f", "v"], ["p"]), _N("Tanh", ["p"], ["y"]),
