@@ -13,8 +13,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from quantised_networks import Form, Network, files, mlp
+from small_models import save
 
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT, IEEE_ANY, ORT_CPU
@@ -208,3 +209,28 @@ def test_a_number_that_is_exactly_half_a_step_is_stored_alike(tmp_path: Path, se
     ends = Interval(*(np.full(net.shape, float(v)) for v in (ways[0], ways[-1])))
     bound = comparison(pair).bounds(InputBox({"x": ends}, {"x": np.zeros(net.shape)})).largest
     assert found <= bound <= found + 1e-6
+
+
+def test_sums_that_may_leave_int32_are_not_followed(tmp_path: Path) -> None:
+    """A sum of 40,000 products of bytes may wrap; onnxruntime's own is 2^32 less then."""
+    count = 40_000
+    held = {
+        "x_scale": np.array(1.0, np.float32), "zero": np.array(0, np.uint8),
+        "w": np.full((count, 1), 255, np.uint8), "s": np.array(1.0, np.float32),
+        "y_scale": np.array(2.0**24, np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_scale", "zero"], ["q"]),
+        helper.make_node(
+            "QLinearMatMul", ["q", "x_scale", "zero", "w", "s", "zero", "y_scale", "zero"], ["p"]
+        ),
+        helper.make_node("DequantizeLinear", ["p", "y_scale", "zero"], ["y"]),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [1, count]}, {"y": [1, 1]}, held)
+    graph = load(path)
+    same = {"x": "x"}, {"y": "y"}
+    pair = enumerated.quantised(graph, graph, *same)
+    assert pair is not None
+    ends = Interval(np.full((1, count), 255.0), np.full((1, count), 255.0))
+    box = InputBox({"x": ends}, {"x": np.zeros((1, count))})
+    assert not enumerated.enumerated_gaps(pair, box, IEEE_ANY, lambda: None)

@@ -26,6 +26,7 @@ from encoders.curves.values import lower, upper
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.numbers.formats import BINARY32
 from encoders.program import program_of
+from encoders.scheduling import contract_at
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import DType, Graph
@@ -89,7 +90,7 @@ def enumerated_gaps(
     if not covers(contract) or contract.format_of(DType.FLOAT32) != BINARY32:
         return {}
     parts = _Parts.of(pair, box)
-    if parts is None:
+    if parts is None or not _sums_fit(pair.impl, contract):
         return {}
     with np.errstate(all="ignore"):
         if not pair.both and parts.combinations(parts.runs) > _BESIDE_RANGE:
@@ -108,6 +109,27 @@ def enumerated_gaps(
         if exact is None:
             return {}
         return {a: _apart(runs[a], exact[b], parts) for a, b in pair.outputs.items()}
+
+
+def _sums_fit(graph: Graph, contract: RuntimeContract) -> bool:
+    """Do sums of integers stay in int32, whatever is stored, so that they are what is followed?"""
+    for step in program_of(graph).steps:
+        meaning = step.operator.meant(step.site)
+        if meaning is None or not meaning.op:
+            continue
+        if meaning.own is not None:
+            return False
+        if meaning.storing is None or any(graph.types[t].dtype.is_float for t in step.reads):
+            continue
+        limits = [np.iinfo(graph.types[t].dtype.value) for t in step.reads]
+        every = [
+            Interval(*(np.full(graph.types[t].shape, float(v)) for v in (ends.min, ends.max)))
+            for t, ends in zip(step.reads, limits, strict=True)
+        ]
+        stored = meaning.storing(step.site, every, contract_at(step.site, contract))
+        if not np.all(np.isfinite(stored.moved.bound)):
+            return False
+    return True
 
 
 def box_of(pair: Quantised, box: InputBox) -> InputBox:
