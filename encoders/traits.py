@@ -159,7 +159,8 @@ class Sums:
     their number. `products` says that `runtime` is a single chain of products of the first two
     inputs, to which the third is added; `weights_left` that the second input is the left factor,
     whose rows are the channels of the result. `batched(site)`: rows along the first axis of the
-    first input are results of their own, by the same second input.
+    first input are results of their own, by the same second input. `first(site, n)` is the site
+    with the stored weights of the first n products of each sum, and 0 for others.
     """
 
     extent: Callable[[Site], Extent]
@@ -168,6 +169,7 @@ class Sums:
     products: bool = False
     weights_left: bool = False
     batched: Callable[[Site], bool] = _never
+    first: Callable[[Site, int], Site] | None = None
 
 
 class Absorption(Enum):

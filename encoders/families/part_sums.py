@@ -15,17 +15,19 @@ import numpy as np
 
 from encoders.numbers.enclosure import FloatArray, Interval, LinearPart, add_up
 from encoders.operator import Site
+from encoders.rounding.prefixes import Prefixes
 
 
 @dataclass(frozen=True)
 class PartSums:
     """Of the sums Σ w·x over the reals that the operator at `site` makes with its stored weights,
     the bias left out: terms above 0 add up to at most `above`, those below to at least −`below`;
-    arrays of the output's shape."""
+    arrays of the output's shape. `prefixes` are of these products, taken in their order."""
 
     site: Site
     above: FloatArray
     below: FloatArray
+    prefixes: Prefixes | None = None
 
     def of(self, x: Interval) -> Summing:
         """The ranges, with what is known besides."""
@@ -49,11 +51,12 @@ class Summing(Interval):
 @dataclass(frozen=True)
 class Limits:
     """Of numbers that lie within a radius of real ones: Σ|w·x̂| is at most `total`, and no partial
-    sum, a bias left out, above `above` or below −`below`."""
+    sum, a bias left out, above `above` or below −`below`; `prefixes` are of them too."""
 
     total: FloatArray
     above: FloatArray
     below: FloatArray
+    prefixes: Prefixes | None
 
 
 def limits_of(x: Interval, site: Site, part: LinearPart) -> Limits | None:
@@ -64,4 +67,5 @@ def limits_of(x: Interval, site: Site, part: LinearPart) -> Limits | None:
         return None
     moved, above, below = part.magnitude_up(x.off), x.sums.above, x.sums.below
     total = add_up(add_up(above, below), moved)
-    return Limits(total, add_up(above, moved), add_up(below, moved))
+    prefixes = None if x.sums.prefixes is None else x.sums.prefixes.inflate(moved)
+    return Limits(total, add_up(above, moved), add_up(below, moved), prefixes)

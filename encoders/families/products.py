@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.contract.orders import AlignedSteps
+from encoders.contract.orders import AlignedSteps, Sequential
 from encoders.families.part_sums import Limits, limits_of
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.products import PRODUCT_ERRORS
@@ -260,7 +260,9 @@ def product_rounding(
     limits = limits_of(inputs[0], site, linear_part(s.action, s.weights))
     if isinstance(contract.order, AnyOrder) or free_bias:
         return any_order_rounding(rounder(site, contract), s, inputs[0], limits)
-    pinned = traced(runtime, site, inputs, contract)
+    in_order = limits is not None and isinstance(contract.order, Sequential)
+    prefixes = limits.prefixes if limits is not None and in_order else None
+    pinned = traced(runtime, site, inputs, contract, prefixes)
     if contract.exact or isinstance(contract.order, AlignedSteps):
         return pinned
     anyhow = rounder(site, replace(contract, order=AnyOrder()))

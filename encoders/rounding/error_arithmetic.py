@@ -27,6 +27,7 @@ from encoders.lemmas.operations import (
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up
 from encoders.operator import RoundingBound, RuntimeSemantics, Site
 from encoders.rounding.known_operands import beside_zeros, by_factors
+from encoders.rounding.prefixes import Prefixes
 from encoders.rounding.rounding_bounds import Rounder, finish, formula_loss, rounder, stored_loss
 from encoders.rounding.sequential_chain import chained
 from encoders.rounding.tracked import (
@@ -45,11 +46,13 @@ class ErrorArithmetic:
 
     Each operation: |computed result − ideal result| ≤ propagated error of the operands + rounding
     error at the largest exact result on computed operands. `divide` and `sqrt` give an infinite
-    error where the divisor may be zero or the radicand negative.
+    error where the divisor may be zero or the radicand negative. `prefixes` are known of the one
+    chain of products that a node is.
     """
 
     rounder: Rounder
     contract: RuntimeContract
+    prefixes: Prefixes | None = None
 
     def constant(self, values: Array) -> Tracked:
         """The exact numbers of a formula; rounding them to the compute format is their error."""
@@ -123,7 +126,7 @@ class ErrorArithmetic:
     def chain(
         self, pairs: Sequence[tuple[Tracked, Tracked]], start: Tracked | None
     ) -> Tracked | None:
-        return chained(self.rounder, self.contract, pairs, start)
+        return chained(self.rounder, self.contract, pairs, start, self.prefixes)
 
     def step(
         self,
@@ -290,14 +293,16 @@ def traced(
     site: Site,
     inputs: Sequence[Interval],
     contract: RuntimeContract,
+    prefixes: Prefixes | None = None,
 ) -> RoundingBound:
     """Bound a node's rounding error by following its run-time semantics step by step.
 
     `inputs` are the run-time ranges of the variable inputs, taken as exact. Sound wherever the
     run-time semantics without rounding equals the real semantics, which a test checks per operator.
+    `prefixes` are of the chain of products that the node is, if it is one.
     """
     r = rounder(site, contract)
-    arithmetic = ErrorArithmetic(r, contract)
+    arithmetic = ErrorArithmetic(r, contract, prefixes)
     ranges = iter(inputs)
     operands: list[Tracked | None] = []
     for kind, constant in zip(site.inputs, site.constants, strict=True):

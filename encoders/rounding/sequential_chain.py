@@ -32,6 +32,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.formats import BINARY64, FloatFormat, round_array, round_to_grid
 from encoders.rounding.closed_chain import closed_chain
 from encoders.rounding.known_operands import beside_zeros, by_factors
+from encoders.rounding.prefixes import Prefixes
 from encoders.rounding.rounding_bounds import Rounder, beyond
 from encoders.rounding.tracked import Tracked, largest_of
 
@@ -43,9 +44,11 @@ def chained(
     contract: RuntimeContract,
     pairs: Sequence[tuple[Tracked, Tracked]],
     start: Tracked | None,
+    prefixes: Prefixes | None = None,
 ) -> Tracked | None:
     """start + Σ a_k·b_k from first to last; None where stepping through is the better way:
-    short chains, integers, operands that carry errors, unbounded ranges."""
+    short chains, integers, operands that carry errors, unbounded ranges. `prefixes` are of the
+    products, where it is these that are chained."""
     shape = np.broadcast_shapes(
         pairs[0][0].shape, pairs[0][1].shape, *(() if start is None else (start.shape,))
     )
@@ -62,7 +65,7 @@ def chained(
         a, b = (_stacked([pair[i] for pair in pairs]) for i in (0, 1))
     if any(np.any(t.error.bound) or not np.all(np.isfinite(t.ideal.magnitude)) for t in (a, b)):
         return None
-    return _Chain(r, contract, a, b, start).result(shape)
+    return _Chain(r, contract, a, b, start, prefixes).result(shape)
 
 
 def _stacked(terms: Sequence[Tracked]) -> Tracked:
@@ -82,6 +85,7 @@ class _Chain:
         a: Tracked,
         b: Tracked,
         start: Tracked | None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         self.r, self.contract, self.start = r, contract, start
         self.operands = max(a.largest, b.largest)
@@ -121,8 +125,13 @@ class _Chain:
         total = np.cumsum(add_up(absolute, radius), axis=-1)
         slack = multiply_up(total, gamma(3 * terms + 16))
         self.middle = np.cumsum(middle, axis=-1)
-        self.radius = add_up(np.cumsum(radius, axis=-1), slack)
+        running = np.cumsum(radius, axis=-1)
+        self.radius = add_up(running, slack)
         self.partial = add_up(np.abs(self.middle), self.radius)
+        if prefixes is not None and prefixes.fit(middle.shape):
+            begun = None if start is None else start.ideal
+            known = prefixes.partial(self.middle, running, slack[..., -1], begun)
+            self.partial = np.minimum(self.partial, known)
 
     def result(self, shape: tuple[int, ...]) -> Tracked | None:
         error = self._closed()

@@ -347,7 +347,9 @@ class _Pass:
         """How large partial sums of its products are."""
         most = int(_MOST_SUMMED // self.effort.times(2).whole)
         deepest = None if final else self.allowance.deepest
-        found = part_sums(self.maps, step, self.tick, deepest, most)
+        found = part_sums(
+            self.maps, step, self.contract, tick=self.tick, most=deepest, affordable=most
+        )
         if found is not None:
             self.maps.part_sums[step.name] = found
 

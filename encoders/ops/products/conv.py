@@ -7,6 +7,7 @@ contract pins the order; products with padding zeros are included.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from math import prod
 
@@ -189,6 +190,12 @@ def _extent(site: Site) -> Extent:
     )
 
 
+def _first(site: Site, terms: int) -> Site:
+    kept = np.array(site.constants[1])
+    kept.reshape(len(kept), -1)[:, terms:] = 0
+    return replace(site, constants=(site.constants[0], kept, *site.constants[2:]))
+
+
 def _per_weight(site: Site, scale: FloatArray) -> FloatArray:
     return scale.reshape(-1, *(1,) * (len(site.type_of(1).shape) - 1))
 
@@ -250,7 +257,9 @@ OPERATORS = (
             per_weight=_per_weight,
             feeding=_feeding,
         ),
-        sums=Sums(_extent, products=True, weights_left=True, batched=lambda site: True),
+        sums=Sums(
+            _extent, products=True, weights_left=True, batched=lambda site: True, first=_first
+        ),
         absorbs=Absorbing(Absorption.MATRIX),
     ).reading("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"),
 )

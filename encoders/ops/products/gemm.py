@@ -328,6 +328,15 @@ def _extent(site: Site) -> Extent:
     return Extent(terms, rows=rows, columns=columns, plain=site.real("alpha", 1.0) == 1.0)
 
 
+def _first(site: Site, terms: int) -> Site:
+    position = 1 if 0 in site.variable else 0
+    kept = np.array(site.constants[position])
+    along = np.moveaxis(kept, 1 - position if not _transposed(site, position) else position, 0)
+    along[terms:] = 0
+    constants = tuple(kept if i == position else c for i, c in enumerate(site.constants))
+    return replace(site, constants=constants)
+
+
 def _product(site: Site) -> Product | None:
     matrix = site.constant(1)
     if matrix is None or _transposed(site, 0):
@@ -400,7 +409,9 @@ OPERATORS = (
         meant=_meant,
         keeps=of_product,
         likeness=Likeness(product=_product, linear_in_constants=True, per_weight=_per_weight),
-        sums=Sums(_extent, products=True, batched=lambda site: not _transposed(site, 0)),
+        sums=Sums(
+            _extent, products=True, batched=lambda site: not _transposed(site, 0), first=_first
+        ),
         absorbs=Absorbing(Absorption.MATRIX, scalings=_scalings, factor=_largest_scaling),
     ).reading("alpha", "beta", "transA", "transB"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -129,6 +130,15 @@ def _extent(site: Site) -> Extent:
     )
 
 
+def _first(site: Site, terms: int) -> Site:
+    position = 1 if 0 in site.variable else 0
+    kept = np.array(site.constants[position])
+    axis = -1 if position == 0 else -min(kept.ndim, 2)
+    np.moveaxis(kept, axis, 0)[terms:] = 0
+    constants = tuple(kept if i == position else c for i, c in enumerate(site.constants))
+    return replace(site, constants=constants)
+
+
 def _product(site: Site) -> Product | None:
     matrix = site.constant(1)
     return None if matrix is None else Product(matrix)
@@ -177,7 +187,12 @@ OPERATORS = (
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],
         keeps=of_product,
         likeness=Likeness(product=_product, linear_in_constants=True),
-        sums=Sums(_extent, products=True, batched=lambda site: len(site.type_of(1).shape) == 2),
+        sums=Sums(
+            _extent,
+            products=True,
+            batched=lambda site: len(site.type_of(1).shape) == 2,
+            first=_first,
+        ),
         absorbs=Absorbing(Absorption.MATRIX),
     ),
 )

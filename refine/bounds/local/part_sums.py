@@ -1,33 +1,49 @@
 """How large partial sums of a layer's products can be: pulled back to the network's inputs.
 
-The terms above 0 of Σ w·x add up to Σ w⁺·x where no x is negative, as behind a Relu, and likewise
-where none is positive: a functional of x like any other. Of an x of either sign the range of its
-term is taken. What is larger of the two sums, above and below 0, decides how large partial sums can
-be, so that it is pulled back first, and the other only where it could be larger than what was found
-of that.
+In any order: the terms above 0 of Σ w·x add up to Σ w⁺·x where no x is negative, as behind a Relu,
+and likewise where none is positive: a functional of x like any other. Of an x of either sign the
+range of its term is taken. What is larger of the two sums, above and below 0, decides how large
+partial sums can be, so that it is pulled back first, and the other only where it could be larger
+than what was found of that. From first to last: sums of the first terms are functionals, some of
+which are pulled back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.contract.orders import Sequential
 from encoders.families.part_sums import PartSums
-from encoders.numbers.enclosure import FloatArray, Interval, add_up, dot_up
-from encoders.operator import is_affine
+from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, dot_up
+from encoders.operator import Carry, is_affine
 from encoders.program import Step
-from refine.bounds.backward import Maps, pull_back, unit_functionals
+from encoders.rounding.prefixes import Prefixes
+from encoders.scheduling import contract_at
+from encoders.traits import Sums
+from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.optimising import chunks
 from refine.bounds.pruning import largest_of
 
+_MOST_PLACES = 8  # in a chain, where sums of its first terms are pulled back
+_FEWEST_TERMS = 8  # in a chain, for that
+
 
 def part_sums(
-    maps: Maps, step: Step, tick: Callable[[], None], most: int | None, affordable: int
+    maps: Maps,
+    step: Step,
+    contract: RuntimeContract,
+    *,
+    tick: Callable[[], None],
+    most: int | None,
+    affordable: int,
 ) -> PartSums | None:
-    """Of the sums that a step makes with stored weights, of no more than `affordable` elements;
-    None where it makes none, or of the network's inputs, whose ranges say all."""
+    """Of the sums that a step makes with stored weights, with about `affordable` functionals; None
+    where it makes none, or of the network's inputs, whose ranges say all."""
     sums = step.operator.sums
     if maps.kept or len(step.reads) != 1 or sums is None or not sums.products:
         return None
@@ -37,7 +53,24 @@ def part_sums(
     inside = tensor in maps.program.writers and is_affine(step.operator, step.site)
     if not (inside and bounded) or carry is None or affordable < 1:
         return None
-    coefficients, shape = carry().coefficients, step.site.outputs[0].shape
+    pull = partial(pull_back, maps, on_differences={}, tick=tick, most=most)
+    here = contract_at(step.running, contract)
+    if isinstance(here.order, AnyOrder) or here.bias is BiasPlacement.ANY:
+        above, below = _sides(maps, step, carry(), pull, affordable)
+        return PartSums(step.site, above, below)
+    if not isinstance(here.order, Sequential):
+        return None
+    prefixes = _prefixes(maps, step, sums, carry(), pull, affordable)
+    unknown = np.full(step.site.outputs[0].shape, np.inf)
+    return None if prefixes is None else PartSums(step.site, unknown, unknown, prefixes)
+
+
+def _sides(
+    maps: Maps, step: Step, carry: Carry, pull: Callable[..., Pulled], affordable: int
+) -> tuple[FloatArray, FloatArray]:
+    """What terms above 0, and below, add up to: at most."""
+    tensor = step.reads[0]
+    x, coefficients, shape = maps.values[tensor], carry.coefficients, step.site.outputs[0].shape
     above, below = np.full(shape, np.inf), np.full(shape, np.inf)
     for chunk in chunks(maps.graph, np.arange(above.size), copies=4):
         (w,) = coefficients(unit_functionals(shape, chunk))
@@ -45,22 +78,56 @@ def part_sums(
             side.reshape(-1)[chunk] = _Sides(x, sign * w).at_most
     rows = np.arange(above.size)
     if affordable < len(rows):
-        rows = rows[largest_of(np.maximum(above, below).reshape(-1), affordable)]
+        rows = largest_of(np.maximum(above, below).reshape(-1), affordable)
     for chunk in chunks(maps.graph, rows, copies=4):
         (w,) = coefficients(unit_functionals(shape, chunk))
         at = np.unravel_index(chunk, shape)
         swapped = below[at] > above[at]
         flipped = np.where(swapped, -1.0, 1.0).reshape(-1, *(1,) * (w.ndim - 1))
-        large = _pulled(maps, tensor, flipped * w, tick, most)
+        large = _Sides(x, flipped * w).pulled(tensor, pull)
         large = np.minimum(large, np.maximum(above[at], below[at]))
         small = np.minimum(above[at], below[at])
-        open_ = small > large
-        if np.any(open_):
-            found = _pulled(maps, tensor, -(flipped * w)[open_], tick, most)
-            small[open_] = np.minimum(small[open_], found)
+        larger = small > large
+        if np.any(larger):
+            found = _Sides(x, -(flipped * w)[larger]).pulled(tensor, pull)
+            small[larger] = np.minimum(small[larger], found)
         above[at] = np.where(swapped, small, large)
         below[at] = np.where(swapped, large, small)
-    return PartSums(step.site, above, below)
+    return above, below
+
+
+def _prefixes(
+    maps: Maps,
+    step: Step,
+    sums: Sums,
+    carry: Carry,
+    pull: Callable[..., Pulled],
+    affordable: int,
+) -> Prefixes | None:
+    """Sums of the first terms, at a few places in the chain, and of all, which are known."""
+    tensor, site, first = step.reads[0], step.site, sums.first
+    terms, shape = sums.extent(site).terms, site.outputs[0].shape
+    if first is None or terms < _FEWEST_TERMS:
+        return None
+    result = maps.values[step.output]
+    bias = np.zeros(shape) if carry.exact is None else carry.exact
+    lo, hi = add_down(result.lo, -bias).reshape(-1), add_up(result.hi, -bias).reshape(-1)
+    places = min(affordable // len(lo), _MOST_PLACES, terms // 4)
+    at = [(i + 1) * terms // (places + 1) for i in range(places)]
+    lows, highs = list[FloatArray](), list[FloatArray]()
+    for many in at:
+        part = step.operator.values(first(site, many), [maps.values[tensor]]).carry
+        if part is None:
+            return None
+        low, high = np.empty(len(lo)), np.empty(len(lo))
+        for chunk in chunks(maps.graph, np.arange(len(lo)), copies=4):
+            (w,) = part().coefficients(unit_functionals(shape, chunk))
+            upper = pull({tensor: np.concatenate([w, -w])}).upper
+            low[chunk], high[chunk] = -upper[len(chunk) :], upper[: len(chunk)]
+        lows.append(low)
+        highs.append(high)
+    ends = (np.stack([*found, last], axis=1) for found, last in ((lows, lo), (highs, hi)))
+    return Prefixes(terms, (*at, terms), *ends)
 
 
 @dataclass(frozen=True)
@@ -88,9 +155,7 @@ class _Sides:
             return c, np.zeros(len(c))
         return c, _Sides(self.x, np.where(either, self.w, 0.0)).at_most
 
-
-def _pulled(
-    maps: Maps, tensor: str, w: FloatArray, tick: Callable[[], None], most: int | None
-) -> FloatArray:
-    c, beside = _Sides(maps.values[tensor], w).linear()
-    return add_up(pull_back(maps, {tensor: c}, {}, tick, most=most).upper, beside)
+    def pulled(self, tensor: str, pull: Callable[..., Pulled]) -> FloatArray:
+        """The most that they add up to over the network's inputs."""
+        c, beside = self.linear()
+        return add_up(pull({tensor: c}).upper, beside)
