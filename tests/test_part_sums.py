@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_free_lines import network, real_values
 
+from encoders.contract.contract import BiasPlacement, RuntimeContract
 from encoders.contract.orders import Pairwise
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.families.part_sums import PartSums, Summing, limits_of
@@ -17,6 +18,7 @@ from encoders.families.products import linear_part
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import BINARY64, round_array, small_format
 from encoders.ops.products.gemm import _action
+from encoders.program import program_of
 from gpu_check.emulator.emulator import emulate
 from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
@@ -162,3 +164,126 @@ def test_executions_in_every_order_keep_to_the_bounds(made: str) -> None:
                 assert np.all(off <= error * (1 + 1e-9)), tensor
                 nearest = max(nearest, float(np.max(off / np.maximum(error, 1e-9))))
     assert nearest > 0.05
+
+
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+def test_sums_of_the_first_terms_lie_where_they_are_said_to(kinds: list[str]) -> None:
+    """And so do all sums between them, whatever they begin with."""
+    rng = np.random.default_rng(len(kinds[0]))
+    graph, model = network(kinds, rng, width=24)
+    middle = rng.normal(0, 1, (1, 6)).astype(np.float32).astype(np.float64)
+    bounds = bounds_of(graph, middle, SEQUENTIAL_FMA)
+    real = real_values(model, points(rng, middle, 2000))
+    for step in bounds.maps.program.steps:
+        if step.name not in bounds.maps.part_sums:
+            continue
+        held, tensor = bounds.maps.part_sums[step.name].prefixes, step.reads[0]
+        assert held is not None
+        assert held.at[-1] == held.terms == 24
+        assert len(held.at) > 3
+        w = np.asarray(step.site.constants[1], np.float64)
+        sums = np.cumsum(real[tensor][:, :, None] * w, axis=1).swapaxes(1, 2)
+        for j, many in enumerate(held.at):
+            assert np.all(sums[..., many - 1] <= held.hi[:, j] + 1e-9)
+            assert np.all(sums[..., many - 1] >= held.lo[:, j] - 1e-9)
+        x = bounds.maps.values[tensor]
+        mid, radius = (
+            0.5 * (x.lo + x.hi)[0][:, None] * w,
+            0.5 * np.abs((x.hi - x.lo)[0][:, None] * w),
+        )
+        start = rng.normal(0, 1, 24)
+        run, off = np.cumsum(mid, axis=0).T + start[:, None], np.cumsum(radius, axis=0).T
+        found = held.partial(run, off, np.full(24, 1e-12), Interval(start, start))
+        assert np.all(np.abs(sums + start[:, None]) <= found + 1e-9)
+        plain = np.abs(run) + off
+        assert np.any(found < 0.9 * plain)
+
+
+@pytest.mark.parametrize("made", ["dense", "convolutions"])
+@pytest.mark.parametrize("contract", [SEQUENTIAL, SEQUENTIAL_FMA], ids=lambda c: c.name)
+@pytest.mark.parametrize("bias", [BiasPlacement.FIRST, BiasPlacement.LAST])
+def test_chains_keep_to_the_bounds(
+    made: str, contract: RuntimeContract, bias: BiasPlacement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(11)
+    graph, _ = network(["Relu"] * 3, rng, width=24) if made == "dense" else convolutions(rng)
+    fmt = small_format(8, 8)
+    toy = replace(contract, compute_format=fmt, bias=bias)
+    middle = round_array(rng.normal(0, 1, graph.types["x"].shape), fmt)
+    bounds = bounds_of(graph, middle, toy)
+    assert len(bounds.maps.part_sums) == (3 if made == "dense" else 2)
+    x = round_array(points(rng, middle[None], 400), fmt)
+    x = np.clip(x, middle - RADIUS, middle + RADIUS)
+    x = np.stack([v for v in x if np.all(round_array(v, fmt) == v)])
+    real = emulate(graph, {"x": x}, replace(SEQUENTIAL, compute_format=BINARY64), every_tensor=True)
+    ran = emulate(graph, {"x": x}, toy, every_tensor=True)
+    for tensor, error in bounds.maps.errors.items():
+        if tensor != "x":
+            off = np.abs(np.asarray(ran[tensor], np.float64) - real[tensor])
+            assert np.all(off <= error * (1 + 1e-9)), tensor
+    monkeypatch.setattr("refine.bounds.network.part_sums", lambda *_, **__: None)
+    without = bounds_of(graph, middle, toy)
+    for tensor, error in bounds.maps.errors.items():
+        assert np.all(error <= without.maps.errors[tensor] * (1 + 1e-9)), tensor
+
+
+PRODUCTS = {
+    "gemm": (("x", "w"), (2, 40), (40, 3), {}),
+    "gemm-transB": (("x", "w"), (2, 40), (3, 40), {"transB": 1}),
+    "gemm-transA": (("x", "w"), (40, 2), (40, 3), {"transA": 1}),
+    "gemm-left": (("w", "x"), (40, 2), (3, 40), {}),
+    "gemm-left-transA": (("w", "x"), (40, 2), (40, 3), {"transA": 1}),
+    "matmul": (("x", "w"), (2, 40), (40, 3), {}),
+    "matmul-vector": (("x", "w"), (2, 40), (40,), {}),
+    "matmul-batch": (("x", "w"), (2, 3, 40), (2, 40, 3), {}),
+    "matmul-left": (("w", "x"), (40, 2), (3, 40), {}),
+    "conv": (("x", "w"), (1, 4, 5, 5), (6, 4, 3, 3), {"pads": [1] * 4}),
+    "conv-groups": (("x", "w"), (1, 10, 5, 5), (4, 5, 3, 3), {"group": 2, "strides": [2, 2]}),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_first_terms_of_a_sum_are_those_that_are_added_first(name: str) -> None:
+    """A number that swallows all that is added after it says how much was added before."""
+    reads, shape, size, attributes = PRODUCTS[name]
+    op = {"gemm": "Gemm", "matm": "MatMul", "conv": "Conv"}[name[:4]]
+    weights = np.ones(size, np.float32)
+    node = helper.make_node(op, list(reads), ["y"], **attributes)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    made = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [output],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    with opened(model) as source:
+        graph = read_as(source)
+    (step,) = program_of(graph).steps
+    sums = step.operator.sums
+    assert sums is not None
+    assert sums.first is not None
+    terms = sums.extent(step.site).terms
+    out = step.site.outputs[0].shape
+    place = int(np.prod(out)) // 2
+    unit = np.zeros((1, *out))
+    unit.reshape(-1)[place] = 1.0
+    x = [Interval(np.zeros(shape), np.ones(shape))]
+    index = np.full(shape, terms)
+    for many in range(terms, 0, -1):
+        carry = step.operator.values(sums.first(step.site, many), x).carry
+        assert carry is not None
+        (used,) = carry().coefficients(unit)
+        index[used[0] != 0] = many - 1
+    for flat in np.flatnonzero(index < terms):
+        given = np.full((1, *shape), 0.5)
+        given.reshape(-1)[flat] = 2.0**24
+        ran = emulate(graph, {"x": given}, SEQUENTIAL)["y"]
+        before = (float(np.asarray(ran, np.float64).reshape(-1)[place]) - 2.0**24) / 0.5
+        assert abs(before - _counted(index, flat)) <= 2
+
+
+def _counted(index: Any, flat: int) -> int:
+    """How many terms are added before this one."""
+    return int(np.sum(index < index.reshape(-1)[flat]))

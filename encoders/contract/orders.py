@@ -126,6 +126,13 @@ def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int
     return tuple(b - a for a, b in zip((0, *ends), ends, strict=False) if b > a)
 
 
+def is_one_chain(order: Order, terms: int) -> bool:
+    """Are so many terms added from the first to the last?"""
+    if not isinstance(order, Sequential | Blocked | Blocks):
+        return False
+    return block_lengths(order, terms) == (terms,)
+
+
 def merges_of(order: Order, terms: int) -> Merges:
     """An order written as a tree.
 

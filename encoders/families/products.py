@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.contract.orders import AlignedSteps, Sequential
+from encoders.contract.orders import AlignedSteps, is_one_chain
 from encoders.families.part_sums import Limits, limits_of
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.products import PRODUCT_ERRORS
@@ -260,8 +260,8 @@ def product_rounding(
     limits = limits_of(inputs[0], site, linear_part(s.action, s.weights))
     if isinstance(contract.order, AnyOrder) or free_bias:
         return any_order_rounding(rounder(site, contract), s, inputs[0], limits)
-    in_order = limits is not None and isinstance(contract.order, Sequential)
-    prefixes = limits.prefixes if limits is not None and in_order else None
+    chained = is_one_chain(contract.order, s.action.terms)
+    prefixes = limits.prefixes if limits is not None and chained else None
     pinned = traced(runtime, site, inputs, contract, prefixes)
     if contract.exact or isinstance(contract.order, AlignedSteps):
         return pinned

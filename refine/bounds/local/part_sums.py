@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
-from encoders.contract.orders import Sequential
+from encoders.contract.orders import is_one_chain
 from encoders.families.part_sums import PartSums
 from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, dot_up
 from encoders.operator import Carry, is_affine
@@ -58,7 +58,7 @@ def part_sums(
     if isinstance(here.order, AnyOrder) or here.bias is BiasPlacement.ANY:
         above, below = _sides(maps, step, carry(), pull, affordable)
         return PartSums(step.site, above, below)
-    if not isinstance(here.order, Sequential):
+    if not is_one_chain(here.order, sums.extent(step.site).terms):
         return None
     prefixes = _prefixes(maps, step, sums, carry(), pull, affordable)
     unknown = np.full(step.site.outputs[0].shape, np.inf)
