@@ -227,7 +227,7 @@ def test_chains_keep_to_the_bounds(
         assert np.all(error <= without.maps.errors[tensor] * (1 + 1e-9)), tensor
 
 
-PRODUCTS = {
+PRODUCTS: dict[str, tuple[tuple[str, str], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "gemm": (("x", "w"), (2, 40), (40, 3), {}),
     "gemm-transB": (("x", "w"), (2, 40), (3, 40), {"transB": 1}),
     "gemm-transA": (("x", "w"), (40, 2), (40, 3), {"transA": 1}),
@@ -276,7 +276,7 @@ def test_the_first_terms_of_a_sum_are_those_that_are_added_first(name: str) -> N
         assert carry is not None
         (used,) = carry().coefficients(unit)
         index[used[0] != 0] = many - 1
-    for flat in np.flatnonzero(index < terms):
+    for flat in map(int, np.flatnonzero(index < terms)):
         given = np.full((1, *shape), 0.5)
         given.reshape(-1)[flat] = 2.0**24
         ran = emulate(graph, {"x": given}, SEQUENTIAL)["y"]
