@@ -18,8 +18,10 @@ from encoders.operator import RuntimeSemantics
 from encoders.program import Step
 from encoders.rounding.possible_arithmetic import PossibleArithmetic
 from encoders.scheduling import contract_at
+from encoders.traits import Absorption
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, DType, TensorType
+from onnx_import.tensors import integer_limits
 
 PossibleTensors: TypeAlias = Mapping[str, Possible]
 
@@ -107,12 +109,24 @@ def _unknown(kind: TensorType) -> Possible:
 
 def _typed(step: Step, found: Possible, kind: TensorType) -> Possible:
     """Integers are never NaN, and may wrap, but for those that are stored clamped to their type,
-    and moved about."""
-    clamped = False
-    if not kind.dtype.is_float:
+    moved about, or chosen among others of a byte."""
+    known = kind.dtype.is_float or kind.dtype is DType.BOOL
+    if not known and not np.any(found.nan):
         meaning = step.operator.meant(step.site)
-        clamped = meaning is not None and meaning.written is not None
-        clamped = (clamped or step.operator.movement) and not np.any(found.nan)
-    if kind.dtype.is_float or kind.dtype is DType.BOOL or clamped:
+        known = (meaning is not None and meaning.written is not None) or step.operator.movement
+        known = known or (_chooses(step) and _in_a_byte(found, kind))
+    if known:
         return found.moved(lambda array: np.broadcast_to(array, (array.shape[0], *kind.shape)))
     return Possible.anything((1, *kind.shape), nan=False)
+
+
+def _chooses(step: Step) -> bool:
+    absorbs = step.operator.absorbs
+    return absorbs is not None and absorbs.by is Absorption.ALIKE
+
+
+def _in_a_byte(found: Possible, kind: TensorType) -> bool:
+    if kind.dtype not in (DType.INT8, DType.UINT8):
+        return False
+    least, most = integer_limits(kind.dtype.value)
+    return bool(np.all(found.lo >= least) and np.all(found.hi <= most))
