@@ -45,7 +45,7 @@ from refine.pair.quantised.cells import (
 _RUNS = 2**17  # combinations that are followed
 _BESIDE_RANGE = 2**12  # the same, where what they are compared with is but a range
 _PAIRS = 2**20  # that are compared
-_WORK = 2**23  # multiply-adds and elements of all of them
+_WORK = 2**24  # multiply-adds and elements of all of them
 _CHUNK = 2**20  # elements of the largest tensor at once, and of balls
 _BALLS = 2**14
 _BITS = 80
@@ -93,7 +93,10 @@ def enumerated_gaps(
     if parts is None or not _sums_fit(pair.impl, contract):
         return {}
     with np.errstate(all="ignore"):
-        if not pair.both and parts.combinations(parts.runs) > _BESIDE_RANGE:
+        count = parts.combinations(parts.runs)
+        if _too_much(pair.impl, count) or (not pair.both and count > _BESIDE_RANGE):
+            return {}
+        if pair.both and _too_much(pair.spec, parts.combinations(parts.reals)):
             return {}
         runs = _followed(pair.impl, parts, contract, tick)
         if runs is None:
@@ -257,8 +260,6 @@ def _followed(
     """What outputs may be in every execution, (combinations, *shape); None where that may be
     something else than a number."""
     count = parts.combinations(parts.runs)
-    if _too_much(graph, count):
-        return None
     steps, least = PossibleSteps(contract), float(BINARY32.smallest_subnormal)
     ends: dict[str, list[tuple[FloatArray, FloatArray]]] = {t: [] for t in graph.outputs}
     for first, last in _chunks(graph, count, _CHUNK):
@@ -288,8 +289,6 @@ def _evaluated(
 ) -> Mapping[str, Interval] | None:
     """What the specification's outputs are, (combinations, *shape), in balls."""
     graph, count = pair.spec, parts.combinations(parts.reals)
-    if _too_much(graph, count):
-        return None
     field = Balls(_BITS)
     ends: dict[str, list[tuple[FloatArray, FloatArray]]] = {t: [] for t in graph.outputs}
     for first, last in _chunks(graph, count, _BALLS):
