@@ -196,7 +196,9 @@ def _bounds(graph: Graph, low: float, high: float, *, together: bool = True) -> 
     shape = graph.types[name].shape
     x = Interval(np.full(shape, low), np.full(shape, high))
     box = InputBox({name: x}, {name: np.zeros(shape)})
-    return network_bounds(graph, box, IEEE_ANY, together=as_it_is(IEEE_ANY) if together else None)
+    return network_bounds(
+        graph, box, IEEE_ANY, together=as_it_is(graph, IEEE_ANY) if together else None
+    )
 
 
 def _largest(bounds: NetworkBounds) -> float:

@@ -107,7 +107,7 @@ def batch_bounds(
         maps.err_by(name, apply(GIVEN_ERROR, U=error))
 
     shares: dict[str, Mapping[str, FloatArray]] = {}
-    joining = Joining.of(program, as_it_is(contract) if runs is None else None)
+    joining = Joining.of(program, as_it_is(program.graph, contract) if runs is None else None)
 
     def bounded(step: Step, before: Mapping[str, NodeBounds]) -> tuple[NodeBounds]:
         nonlocal maps

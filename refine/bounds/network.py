@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
-from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
-from encoders.lemmas.ranges.making import both_ranges, given_ranges, pulled_range
+from encoders.lemmas.kernel import Radius, apply, exactly_zero
+from encoders.lemmas.ranges.making import both_ranges, given_ranges
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
@@ -28,16 +29,19 @@ from encoders.relaxations.mixtures import Mix
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
-from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
+from refine.bounds.backward import Maps, Pulled, unit_functionals
 from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
-from refine.bounds.influence import add_pushes, costs_of_worst, influence_of
+from refine.bounds.influence import costs_of_worst, influence_of
+from refine.bounds.joint.entry import Entry
+from refine.bounds.joint.expanding import Way
 from refine.bounds.joint.joining import Joining, Runner
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import forms_of_mixed, mixing
 from refine.bounds.local.part_sums import part_sums
+from refine.bounds.local.refining import refined_errors, refined_values
 from refine.bounds.local.values import bound_values
 from refine.bounds.optimising import chunks, optimise_values
 from refine.bounds.pruning import (
@@ -244,7 +248,10 @@ def _network_bounds(
     }
     if known is not None:
         radii = {t: r.and_also(known.radii[t]) if t in known.radii else r for t, r in radii.items()}
-    costs, roundings = costs_of_worst(radii, passing.pulled, passing.refined)
+    costs, roundings = (
+        passing.joining.of_owners(spent)
+        for spent in costs_of_worst(radii, passing.pulled, passing.refined)
+    )
     influence = influence_of(maps, costs, passing.pushes, spread)
     return NetworkBounds(
         maps,
@@ -291,6 +298,53 @@ class _Pass:
         """The bounds of one node, which are entered into the maps too."""
         self._in_time(self.tick)
         self.maps, step = self.joining.at(step, self.maps)
+        runs = None if step.name in self.joining.joined else self.runs
+        found = self._bounded(step, runs)
+        for way in self.joining.ways(step, self.maps, self.contract) if self.backward else ():
+            found = self._tried(found, way)
+        return (found,)
+
+    def _tried(self, found: NodeBounds, way: Way) -> NodeBounds:
+        """A step bounded in another way: both bounds hold, and the better carries functionals."""
+        maps, output, before = self.maps, way.last.output, Entry.of(self.maps, way.last)
+        held = [d.get(output) for d in self._about_pulls]
+        self.maps = way.maps
+        for inner in way.inner:
+            self._bound_inside(inner, way.runs)
+        second = self._bounded(way.last, way.runs)
+        after = Entry.of(self.maps, way.last)
+        self.joining.owners.update({step.name: way.last.name for step in way.inner})
+        if not after.better_than(before):
+            self.maps = maps
+            before.entered(maps, way.last)
+            for kept, known in zip(self._about_pulls, held, strict=True):
+                kept.update({} if known is None else {output: known})
+        elif not way.inner:
+            found = second
+        self.maps.values[output] = both_ranges(before.values, after.values)
+        self.maps.err_by(output, before.radius.and_also(after.radius))
+        real, error = self.maps.values[output], self.maps.errors[output]
+        return replace(found, values=real, errors=error)
+
+    @property
+    def _about_pulls(self) -> tuple[dict[str, Any], ...]:
+        """What is kept of how a tensor was pulled back."""
+        return self.pulled, self.refined, self.pushes
+
+    def _bound_inside(self, step: Step, runs: Runs | None) -> None:
+        """The bounds of a step that no file has, of which all that bends reads is pulled back."""
+        maps, output, most = self.maps, step.output, self.allowance.deepest
+        bound_values(maps, step)
+        every = np.arange(maps.values[output].lo.size)
+        bends = feeds_nonlinear(maps.program, output)
+        if bends:
+            self._in_time(refined_values, maps, output, every, self.tick, most)
+        bound_errors(maps, step, self.contract, runs)
+        if bends and self.backward:
+            pull = partial(refined_errors, maps, output, tick=self.tick, most=most, late=None)
+            self._in_time(pull, every)
+
+    def _bounded(self, step: Step, runs: Runs | None) -> NodeBounds:
         maps, program, output = self.maps, self.maps.program, step.output
         self.effort = self.effort.after(step.work, program.graph.types[output].size)
         final = output in program.graph.outputs
@@ -313,7 +367,6 @@ class _Pass:
             self._in_time(self._refine_values, output, final)
         if self.branching is not None and self.backward and self.runs is None:
             self._in_time(self._sum_up, step, final)
-        runs = None if step.name in self.joining.joined else self.runs
         rounding, assumed, run = bound_errors(maps, step, self.contract, runs)
         if self.known is not None and output in self.known.radii and not self.cases:
             maps.err_by(output, maps.radii[output].and_also(self.known.radii[output]))
@@ -327,7 +380,7 @@ class _Pass:
         if step.name in maps.flaws:
             rounding = rounding.flawed()
         real, error = maps.values[output], maps.errors[output]
-        return (NodeBounds(step, real, errors=error, rounding=rounding, assumed=assumed, run=run),)
+        return NodeBounds(step, real, errors=error, rounding=rounding, assumed=assumed, run=run)
 
     def _lean(self, step: Step, final: bool) -> None:
         """How far the rows that it normalises lean."""
@@ -361,11 +414,11 @@ class _Pass:
         asked, others = in_parts(granted.rows, wide, granted.each, granted.costly)
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
-        pushes = _refine_values(self.maps, output, asked, self.tick, most)
+        pushes = refined_values(self.maps, output, asked, self.tick, most)
         now = widths(self.maps.values[output])
         if len(others) and gained(wide, now, granted.whole, granted.costly):
             self.allowance.spend(granted.price(others))
-            more = _refine_values(self.maps, output, others, self.tick, most)
+            more = refined_values(self.maps, output, others, self.tick, most)
             pushes = {t: push + more[t] for t, push in pushes.items()}
         self.pushes[output] = pushes
         wanted = not final or output in self.spread
@@ -382,7 +435,7 @@ class _Pass:
         most = granted.nodes
         self.allowance.spend(granted.price(asked))
         late = when_late(self.branching, len(asked) if final else None)
-        pull = partial(_refine_errors, self.maps, output, tick=self.tick, most=most, late=late)
+        pull = partial(refined_errors, self.maps, output, tick=self.tick, most=most, late=late)
         pulled, refined = pull(asked), asked
         now = self.maps.errors[output]
         if len(others) and gained(errors, now, granted.whole, granted.costly):
@@ -406,55 +459,6 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radi
         return exactly_zero(EXACT, graph.types[tensor].shape)
     r = rounder_of(graph.types[tensor].dtype, contract)
     return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
-
-
-def _refine_values(
-    maps: Maps, output: str, rows: Rows, tick: Callable[[], None], most: int | None
-) -> Mapping[str, FloatArray]:
-    """Better ranges of these elements; returns how their widths hang on the input's elements."""
-    pushes: dict[str, FloatArray] = {}
-    range_ = maps.values[output]
-    lo, hi = range_.lo.reshape(-1).copy(), range_.hi.reshape(-1).copy()
-    for chunk in chunks(maps.graph, rows, copies=2):
-        c = unit_functionals(range_.shape, chunk)
-        pulled = pull_back(maps, {output: np.concatenate([c, -c])}, {}, tick, most=most)
-        hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
-        lo[chunk] = np.maximum(lo[chunk], -pulled.upper[len(chunk) :])
-        add_pushes(maps, pushes, pulled, lo[chunk], hi[chunk])
-    maps.values[output] = pulled_range(range_, lo, hi)
-    return pushes
-
-
-def _refine_errors(
-    maps: Maps,
-    output: str,
-    rows: Rows,
-    *,
-    tick: Callable[[], None],
-    most: int | None,
-    late: Callable[[], bool] | None,
-) -> Pulled:
-    shape = maps.errors[output].shape
-    found: list[tuple[Rows, Radius]] = []
-    upper = np.zeros(len(rows))
-    costs: dict[str, FloatArray] = {}
-    roundings: dict[str, FloatArray] = {}
-    done = 0
-    for chunk in chunks(maps.graph, rows, copies=1):
-        c = unit_functionals(shape, chunk)
-        pulled = pull_back(maps, {}, {output: c}, tick, most=most, late=late)
-        assert pulled.moved is not None
-        found.append((chunk, pulled.moved))
-        for kept, spent in ((costs, pulled.costs), (roundings, pulled.roundings)):
-            for name, cost in spent.items():
-                kept.setdefault(name, np.zeros(len(rows)))[done : done + len(chunk)] = cost
-        upper[done : done + len(chunk)] = pulled.moved.bound
-        done += len(chunk)
-    if found:
-        maps.err_by(output, maps.radii[output].and_also(known_at(shape, found)))
-    if maps.radii[output].record.flawed:
-        maps.flaws.add(maps.program.writers[output].name)
-    return Pulled(upper, costs, roundings)
 
 
 def _branch_errors(

@@ -70,7 +70,7 @@ class Network(Remembering):
             backward=backward,
             tick=tick,
             known=known,
-            together=as_it_is(self.contract),
+            together=as_it_is(self.graph, self.contract),
             branching=branching,
         )
 

@@ -27,7 +27,6 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.program import Step, program_of
 from onnx_import.graph import DType, Graph
 from refine.bounds.alpha import Branching
-from refine.bounds.joint.finding import Formula, body_of
 from refine.bounds.joint.joining import Ran
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, network_bounds
@@ -148,21 +147,20 @@ class Comparison:
             return self.aligned.run(step, held, contract, read)
         return Run(step, np.zeros(step.site.outputs[0].shape), contract)
 
-    def _ran(self, formula: Formula) -> Ran | None:
-        """What runs of a formula that nodes spell out, if none of these differs."""
-        names = [node.name for node in formula.body.graph.order]
+    def _ran(self, steps: tuple[Step, ...]) -> Ran | None:
+        """What runs in place of steps of the specification, if none of these differs."""
+        names = [step.name for step in steps]
         contracts = [self.placed.get(name, self.contract) for name in names]
         if any(contract != contracts[0] for contract in contracts):
             return None
         aligned = self.aligned
         if aligned is None or not any(name in aligned.spec.named for name in names):
-            return Ran(formula.body, contracts[0])
+            return Ran(self.graph, steps, contracts[0])
         if not all(aligned.runs_same(name) for name in names):
             return None
         program = program_of(aligned.impl)
-        steps = [program.step(aligned.impl.named[name]) for name in names]
-        body = body_of(aligned.impl, steps, formula.step.output)
-        return None if body is None else Ran(body, contracts[0])
+        ran = tuple(program.step(aligned.impl.named[name]) for name in names)
+        return Ran(aligned.impl, ran, contracts[0])
 
     def _sum(self, bounds: NetworkBounds, output: str) -> Radius:
         total = exactly_zero(combining.EXACT, self.graph.types[output].shape)

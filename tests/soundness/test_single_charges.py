@@ -212,9 +212,9 @@ def test_the_largest_deviation_of_a_row_is_what_rounds(monkeypatch: pytest.Monke
     seen = []
     whole = normalization_errors._norm_error
 
-    def heard(r: Rounder, deviation: Any, sigma: Any) -> Any:
+    def heard(r: Rounder, deviation: Any, sigma: Any, times: int) -> Any:
         seen.append(sigma)
-        return whole(r, deviation, sigma)
+        return whole(r, deviation, sigma, times=times)
 
     monkeypatch.setattr(normalization_errors, "_norm_error", heard)
     x = Interval(np.array([[-3.0, 1.0, 2.0]]), np.array([[0.5, 4.0, 7.0]]))
@@ -251,6 +251,6 @@ def test_a_norm_and_its_error_are_added_up_without_a_loss(monkeypatch: pytest.Mo
     for sigma, e in zip(rng.uniform(1.0, 2.0, 100), rng.uniform(1e-8, 1e-7, (100, 2)), strict=True):
         deviation = off_by(e[None])
         moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(2))))
-        normalization_errors._norm_error(ROUNDER, deviation, np.array([[sigma]]))
+        normalization_errors._norm_error(ROUNDER, deviation, np.array([[sigma]]), times=5)
         exact = Fraction(float(sigma)) + Fraction(moved.bound.item())
         assert Fraction(reached[-1]) >= exact

@@ -71,10 +71,11 @@ def normalization_error(
     converted: Radius,
     one_pass: bool = False,
     running: bool = False,
+    squaring: int = 1,
 ) -> NormalizationError:
     """For run-time inputs x, read with an error of at most `converted` and no other flaw. With
     `one_pass` the variance may also be the mean of squares less the square of the mean; with
-    `running` both may be kept from number to number."""
+    `running` both may be kept from number to number. A square takes `squaring` roundings."""
     n = x.shape[1]
     c = v.deviation.magnitude
     read = r.operand_loss(x) + converted
@@ -93,7 +94,9 @@ def normalization_error(
         reached = float(np.max(add_up(partial, total.bound), initial=0.0))
     error = error + _flushed(r)
     squares = apply(COMPUTED_PRODUCT, X=c, Y=c, ex=error, ey=error)
-    products = r.after(r.of_product, multiply_up(c, c), squares)
+    products = squares
+    for _ in range(squaring):
+        products = r.after(r.of_product, multiply_up(c, c), products)
     exact = multiply_up(v.variance.hi, float(n) * (1.0 + 2.0**-50))
     wrong = _total(products) + _flushed(r, float(n))
     total = any_order_sum(r, exact, np.full_like(exact, float(n)), wrong, total=exact)
@@ -102,18 +105,19 @@ def normalization_error(
     variance = variance + formula_loss(r, np.asarray(epsilon))
     variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
     moved = _root(variance, add_down(v.variance.lo, epsilon)).and_also(
-        _norm_error(r, error, v.sigma.hi)
+        _norm_error(r, error, v.sigma.hi, times=n + 2 + squaring)
     )
     reached = max(reached, _largest_square(add_up(v.variance.hi, epsilon), variance, v, moved))
     root = r.after(r.of_product, v.sigma.hi, moved)
     inverting = 8.0 if isinstance(contract.order, AnyOrder) else 3.0
     deviation = apply(OVER_SIGMA, e=error, low=v.sigma.lo)
     factor = _inverse(r, root, k=inverting, low=v.sigma.lo, top=v.sigma.hi)
-    near = _relative_sigma(r, read, mean, low=v.sigma.lo, length=n)
+    times = n + 2 + squaring
+    near = _relative_sigma(r, read, mean, low=v.sigma.lo, length=n, times=times)
     at_least = np.maximum(v.sigma.hi, 1.0)
     factor = factor.and_also(_inverse(r, near, k=inverting, low=1.0, top=at_least))
     top = add_up(v.sigma.hi, norm_moved(error).bound)
-    capped = _capped(r, epsilon, n, inverting=inverting, top=top)
+    capped = _capped(r, epsilon, n, inverting=inverting, top=top, times=times)
     z = _divided(r, deviation, factor, v.z.magnitude)
     z = z.and_also(capped.on(z.bound.shape))
     if one_pass and centred:
@@ -183,12 +187,14 @@ def _largest_square(square: FloatArray, error: Radius, v: Normalized, moved: Rad
     return float(np.max(most, initial=0.0))
 
 
-def _capped(r: Rounder, epsilon: float, n: int, *, inverting: float, top: FloatArray) -> Radius:
+def _capped(
+    r: Rounder, epsilon: float, n: int, *, inverting: float, top: FloatArray, times: int
+) -> Radius:
     """|computed z − z|, (rows, 1), where nothing is known of deviations: those that a run computes,
     over their own norm with ε, are within √n as z is, and the computed σ ≤ `top` is near that
-    norm."""
+    norm, `times` roundings away."""
     low = np.asarray(np.sqrt(epsilon) * (1.0 - 2.0**-50))
-    rounded = apply(RELATIVELY_ROUNDED, e=relative_root(r, n + 3, low=low), u=r.unit)
+    rounded = apply(RELATIVELY_ROUNDED, e=relative_root(r, times, low=low), u=r.unit)
     if low > 0.0:
         rounded = rounded + _underflown(r, low)
     factor = _inverse(r, rounded, k=inverting, low=1.0, top=np.maximum(2.0 * top, 1.0))
@@ -231,11 +237,12 @@ def _root(variance: Radius, low: FloatArray) -> Radius:
 
 
 def _relative_sigma(
-    r: Rounder, read: Radius, mean: Radius, *, low: FloatArray, length: int
+    r: Rounder, read: Radius, mean: Radius, *, low: FloatArray, length: int, times: int
 ) -> Radius:
     """What the computed σ ≥ `low` (rows, 1), rounded, is off by, relative to σ, for numbers read
     with an error `read` (rows, n) and a mean that is off by `mean`: one number, so that it counts
-    by its square. Deviations are rounded by at most u of themselves, as a vector too."""
+    by its square. Deviations are rounded by at most u of themselves, as a vector too, and their
+    squares `times` on the way to the root."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = mean.bound / low
         part = share * share * (0.5 + 2.0**-50) + 2.0**-1000
@@ -248,22 +255,21 @@ def _relative_sigma(
     moved = norm_moved(apart)
     norm = rounded + apply(OVER_SIGMA, e=moved, low=low)
     least = np.maximum(add_down(low * (1.0 - r.unit) * (1.0 - 2.0**-50), -moved.bound), 0.0)
-    root = apply(
-        COMPUTED_PRODUCT, X=1.0, Y=1.0, ex=norm, ey=relative_root(r, length + 3, low=least)
-    )
+    root = apply(COMPUTED_PRODUCT, X=1.0, Y=1.0, ex=norm, ey=relative_root(r, times, low=least))
     return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + _underflown(r, low)
 
 
-def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray) -> Radius:
+def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray, *, times: int) -> Radius:
     """Of √(Σc²/n + ε), at most `sigma` (rows, 1), where each c is off by `deviation` (rows, n).
 
     σ is the norm of (c/√n, √ε), which moves by no more than its coordinates do, whatever the size
-    of c; then Σĉ²/n + ε is rounded n + 3 times on the way from each of its terms.
+    of c; then Σĉ²/n + ε is rounded `times` on the way from each of its terms: n + 3, where a square
+    is one product.
     """
     n = deviation.shape[1]
     moved = norm_moved(deviation.times((1.0 + 2.0**-50) / float(np.sqrt(n))))
     reached = add_up(sigma, moved.bound)
-    return moved + root_of_squares(r, n + 3, reached)
+    return moved + root_of_squares(r, times, reached)
 
 
 def folded_error(

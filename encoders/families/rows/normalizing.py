@@ -100,7 +100,7 @@ class Layout:
     `stash` is the type in which a site normalises, if that is not the type of its result: the
     input is converted to it, and z back before it is scaled. Such a site is not foldable. With
     `one_pass` a runtime that is held to no order may take the variance for the mean of squares less
-    the square of the mean.
+    the square of the mean. A square takes `squaring` roundings.
     """
 
     rows: Callable[[Site], Rows]
@@ -111,6 +111,7 @@ class Layout:
     stash: Callable[[Site], DType] = lambda site: site.outputs[0].dtype
     one_pass: bool = False
     running: bool = False
+    squaring: int = 1
 
 
 def keeps_moments(length: int, fmt: FloatFormat) -> bool:
@@ -322,6 +323,7 @@ def normalizing_operator(
             running=layout.running
             and isinstance(contract.order, AnyOrder)
             and keeps_moments(rows.length, inner.format),
+            squaring=layout.squaring,
         )
         scale, bias = parameters(site)
         z, z_error = rows.merge(found.z.magnitude[None])[0], rows.to_radius(e.z)

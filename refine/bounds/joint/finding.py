@@ -64,12 +64,17 @@ class Body:
 
 @dataclass(frozen=True)
 class Formula:
-    """A step of a program at which a formula of one tensor ends, and the nodes of it that nothing
-    else reads."""
+    """The steps of a program that spell out a formula of one tensor, in order, and the nodes before
+    the last that nothing else reads."""
 
-    step: Step
+    steps: tuple[Step, ...]
     body: Body
     inside: frozenset[str]
+
+    @property
+    def end(self) -> Step:
+        """The step that gives the result."""
+        return self.steps[-1]
 
     @property
     def source(self) -> str:
@@ -91,7 +96,7 @@ def formulas_of(program: Program) -> Mapping[str, tuple[Formula, ...]]:
         inside = _inside(program, step, region)
         body = body_of(program.graph, region, step.output)
         assert body is not None
-        found.setdefault(region[0].name, []).append(Formula(step, body, inside))
+        found.setdefault(region[0].name, []).append(Formula(region, body, inside))
         covered |= inside
     return {name: tuple(formulas) for name, formulas in found.items()}
 
@@ -174,11 +179,11 @@ def body_of(graph: Graph, region: Sequence[Step], result: str) -> Body | None:
     used = {t for n in nodes for t in (*n.inputs, *n.outputs) if t}
     types = {t: replace(graph.types[t], shape=()) for t in used}
     body = build_graph(nodes, types, constants, inputs=(source,), outputs=(result,))
-    return Body(_key(body), body)
+    return Body(key_of(body), body)
 
 
-def _key(body: Graph) -> _Key:
-    """What two bodies share that are the same formula in the same types, by the order of nodes."""
+def key_of(body: Graph) -> _Key:
+    """What graphs of one input share that have the same nodes in the same order, and types."""
     place = {body.inputs[0]: 0}
     parts: list[object] = [body.types[body.inputs[0]].dtype]
     for node in body.order:

@@ -1,5 +1,5 @@
-"""One step in place of the nodes that spell out a formula: its curve, and what running all of them
-is off by on one number.
+"""One step in place of the nodes that spell out a formula, or a normalisation of rows: its curve,
+or that operator, and what running all of them is off by.
 
 With x the real and x̂ the run-time value of the one tensor that it hangs on,
 
@@ -11,7 +11,7 @@ The first part is the curve's, the second what the nodes round when they are run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeAlias
@@ -23,80 +23,166 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.certified import certified_curve
+from encoders.families.rows.spelled import spelled_normalization
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
 from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.program import Program, Step
+from encoders.scheduling import contract_at
+from onnx_import.graph import Graph
 from refine.bounds.backward import Maps
-from refine.bounds.joint.finding import Body, Formula, formulas_of
-from refine.bounds.joint.running import rounding_of
+from refine.bounds.joint.expanding import Way, expanded
+from refine.bounds.joint.finding import Body, Formula, body_of, formulas_of
+from refine.bounds.joint.rows import SpelledRows, nodes_alone, rows_of
+from refine.bounds.joint.running import rounding_of, rounding_of_nodes
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
+_MOST_ROUNDINGS = 64  # of a square
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What runs of a formula: the same one, perhaps in other formats, under a contract."""
+    """What runs in place of steps: steps of a graph, of the same meaning, under a contract."""
 
-    body: Body
+    graph: Graph
+    steps: tuple[Step, ...]
     contract: RuntimeContract
 
 
-Runner: TypeAlias = Callable[[Formula], Ran | None]
-"""What runs of a formula; None where something else does, and where it is not one contract's."""
+Runner: TypeAlias = Callable[[tuple[Step, ...]], Ran | None]
+"""What runs in place of steps; None where something else does, or not under one contract."""
 
 
-def as_it_is(contract: RuntimeContract) -> Runner:
+def as_it_is(graph: Graph, contract: RuntimeContract) -> Runner:
     """Of a network that runs under this contract, all of it."""
-    return lambda formula: Ran(formula.body, contract)
+    return lambda steps: Ran(graph, steps, contract)
 
 
 @dataclass
 class Joining:
-    """Formulas that are taken together as a program is walked, by the node at which each begins.
+    """What is taken together as a program is walked, by the node at which each begins.
 
-    `joined` are the steps that stand for them, and `inside` the nodes before these which then lead
-    nowhere: they are bounded, and no functional reaches them.
+    `joined` are the steps that stand for it, and `inside` the nodes before these which then lead
+    nowhere: they are bounded, and no functional reaches them. `owners` are the nodes of the file
+    that steps stand for which no file has.
     """
 
     formulas: Mapping[str, Sequence[Formula]]
+    rows: Mapping[str, Sequence[SpelledRows]]
     runner: Runner
     joined: dict[str, Step] = field(default_factory=dict)
     inside: set[str] = field(default_factory=set)
+    owners: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: Program, runner: Runner | None) -> Joining:
-        """Of a program's formulas; of none, where it is not said what runs of them."""
-        return cls({}, _nothing) if runner is None else cls(formulas_of(program), runner)
+        """Of a program's formulas and normalisations; of none, where it is not said what runs."""
+        if runner is None:
+            return cls({}, {}, lambda steps: None)
+        return cls(formulas_of(program), rows_of(program), runner)
 
     def at(self, step: Step, maps: Maps) -> tuple[Maps, Step]:
-        """The maps of the program in which formulas that begin here are one step each, where their
-        curves are found; and what stands in place of the step."""
+        """The maps of the program in which what begins here is one step each, where it can be; and
+        what stands in place of the step."""
         for formula in self.formulas.get(step.name, ()):
-            ran, curve = self.runner(formula), _curve_over(formula, maps)
-            if ran is not None and curve is not None:
-                maps = self._with(joined(formula, curve, ran), formula, maps)
+            made = joined_formula(formula, self.runner(formula.steps), maps)
+            maps = self._with(made, formula.inside, maps)
         return maps, self.joined.get(step.name, step)
 
-    def _with(self, made: Step, formula: Formula, maps: Maps) -> Maps:
+    def ways(self, step: Step, maps: Maps, contract: RuntimeContract) -> Iterator[Way]:
+        """Other ways to bound a step: what normalises as nodes, and nodes as what normalises."""
+        for rows in self.rows.get(step.name, ()):
+            made = joined_rows(rows, self.runner(rows.steps), maps)
+            if made is not None:
+                yield Way(_standing(maps, made), (), made, None)
+        ran = self.runner((step,))
+        if step.operator.normalizes is not None and ran is not None and ran.steps == (step,):
+            way = expanded(maps, step, ran.contract)
+            if way is not None:
+                yield way
+
+    def of_owners(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """What nodes cost, those that no file has added to the one that they stand for."""
+        found: dict[str, float] = {}
+        for name, cost in spent.items():
+            owner = self.owners.get(name, name)
+            found[owner] = found.get(owner, 0.0) + cost
+        return found
+
+    def _with(self, made: Step | None, inside: frozenset[str], maps: Maps) -> Maps:
+        if made is None:
+            return maps
         self.joined[made.name] = made
-        self.inside |= formula.inside
-        program = maps.program
-        steps = tuple(made if step.name == made.name else step for step in program.steps)
-        return replace(maps, program=replace(program, steps=steps))
+        self.inside |= inside
+        return _standing(maps, made)
 
 
-def _nothing(formula: Formula) -> None:
-    """No formula is asked for."""
+def _standing(maps: Maps, made: Step) -> Maps:
+    """The maps of the program in which this step stands where the one of its name stood."""
+    program = maps.program
+    steps = tuple(made if step.name == made.name else step for step in program.steps)
+    return replace(maps, program=replace(program, steps=steps))
+
+
+def joined_formula(formula: Formula, ran: Ran | None, maps: Maps) -> Step | None:
+    """The step that bounds a formula's result by the one tensor that it hangs on; None where no
+    curve is found."""
+    if ran is None:
+        return None
+    result = formula.end.output
+    body = formula.body if ran.steps is formula.steps else body_of(ran.graph, ran.steps, result)
+    curve = None if body is None else _curve_over(formula, maps)
+    if body is None or curve is None:
+        return None
+    step, source = formula.end, formula.source
+    node = replace(step.node, inputs=(source,))
+    kind = replace(step.site.outputs[0], dtype=maps.graph.types[source].dtype)
+    site = Site(node, (kind,), step.site.outputs, (None,))
+    return Step(node, _curved(body, curve, ran.contract), site, (source,), step.writes)
+
+
+def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
+    """The step that bounds normalised rows by the rows themselves; None where the nodes run in
+    several formats, or a square is not known to be off relatively."""
+    if ran is None or _at_a_point(maps.values[rows.source]):
+        return None
+    contract = ran.contract
+    kinds = {step.site.outputs[0].dtype for step in (*rows.steps, *ran.steps)}
+    others = (contract.accumulation, contract.narrow, contract.stored_format)
+    square = ran.steps[rows.steps.index(rows.square)]
+    squares = square.operator.squares
+    if len(kinds) != 1 or any(other is not None for other in others) or squares is None:
+        return None
+    times = squares(square.site, contract_at(square.running, contract))
+    if times is None or not times < _MOST_ROUNDINGS:
+        return None
+    operator = spelled_normalization(rows.axes, centred=rows.centred, squaring=int(np.ceil(times)))
+    site = rows.site(rows.end.site.outputs[0])
+    nodes = nodes_alone(ran.graph, ran.steps, rows.source)
+
+    def rounding(
+        site: Site, inputs: Sequence[Interval], result: Interval, here: RuntimeContract
+    ) -> RoundingBound:
+        known = operator.rounding(site, inputs, result, contract_at(site, contract))
+        run = rounding_of_nodes(nodes, inputs[0], contract)
+        return replace(known, radius=known.radius.and_also(run))
+
+    bounded = replace(operator, rounding=rounding)
+    return Step(site.node, bounded, site, (rows.source,), rows.end.writes)
+
+
+def _at_a_point(x: Interval) -> bool:
+    """Is it one number each? Runs are followed node by node from there."""
+    return np.array_equal(x.lo, x.hi)
 
 
 def _curve_over(formula: Formula, maps: Maps) -> Curve | None:
     """The curve over all numbers that the formula may be run on, and somewhat around; None where
-    none is found, and at a point, where runs are followed node by node."""
+    none is found, and at a point."""
     real = maps.values[formula.source]
-    if np.array_equal(real.lo, real.hi):
+    if _at_a_point(real):
         return None
     x = real.inflate(maps.errors[formula.source])
     low, high = float(np.min(x.lo, initial=np.inf)), float(np.max(x.hi, initial=-np.inf))
@@ -121,17 +207,7 @@ def _curve(body: Body, low: float, high: float) -> Curve | None:
     return certified_curve(value, low, high)
 
 
-def joined(formula: Formula, curve: Curve, ran: Ran) -> Step:
-    """The step that bounds the formula's result by the one tensor that it hangs on."""
-    step, body = formula.step, formula.body
-    node = replace(step.node, inputs=(formula.source,))
-    kind = replace(step.site.outputs[0], dtype=body.graph.types[body.source].dtype)
-    site = Site(node, (kind,), step.site.outputs, (None,))
-    operator = _operator(body, curve, ran)
-    return Step(node, operator, site, (formula.source,), step.writes)
-
-
-def _operator(body: Body, curve: Curve, ran: Ran) -> Operator:
+def _curved(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
     def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
         return np.asarray(body.real(field, x))
 
@@ -141,7 +217,7 @@ def _operator(body: Body, curve: Curve, ran: Ran) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, here: RuntimeContract
     ) -> RoundingBound:
-        return rounding_of(ran.body, inputs[0], ran.contract)
+        return rounding_of(body, inputs[0], contract)
 
     smooth = smooth_operator(_NAME, 1, lambda site: curve, real=real, runtime=runtime)
     return replace(smooth, rounding=rounding, followed=())

@@ -18,13 +18,15 @@ from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import RoundingBound
 from encoders.program import program_of
 from onnx_import.errors import UnsupportedModel
-from refine.bounds.backward import Maps, pull_back
+from onnx_import.graph import Graph
+from refine.bounds.backward import Maps, pull_back, unit_functionals
 from refine.bounds.joint.finding import Body
 from refine.bounds.local.errors import bound_errors
 from refine.bounds.local.values import bound_values
 
 _OF_EACH = 16  # parts of a range
 _OF_ALL = 160  # equal parts of all ranges together
+_MOST_PULLED = 2048  # elements of a tensor, each by itself
 _HALVES = 12  # of the largest number, towards 0
 
 
@@ -81,15 +83,39 @@ def _over_parts(radius: Radius, edges: FloatArray, x: Interval) -> Radius:
     return known_at(first.shape, found)
 
 
-def _run(body: Body, x: Interval, contract: RuntimeContract) -> RoundingBound:
-    """Of one number of each of these ranges (n,), which are taken for themselves."""
-    graph = body.of_shape(x.lo.shape)
-    maps = Maps(program_of(graph).checked, given_ranges({body.source: x}), kept=1)
-    maps.err_by(body.source, exactly_zero(EXACT, x.lo.shape))
+def rounding_of_nodes(nodes: Graph, x: Interval, contract: RuntimeContract) -> Radius:
+    """What nodes that read one tensor are off by when they run on numbers in these ranges."""
+    (source,), (end,) = nodes.inputs, nodes.outputs
+    with np.errstate(all="ignore"):
+        maps, _ = _ran(nodes, source, x, contract, kept=0)
+        known = maps.radii[end]
+        size = known.bound.size
+        if size > _MOST_PULLED:
+            return known
+        every = unit_functionals(known.bound.shape, np.arange(size))
+        pulled = pull_back(maps, {}, {end: every}).moved
+        assert pulled is not None
+        return known.and_also(known_at(known.bound.shape, [(np.arange(size), pulled)]))
+
+
+def _ran(
+    graph: Graph, source: str, x: Interval, contract: RuntimeContract, *, kept: int
+) -> tuple[Maps, list[RoundingBound]]:
+    """Ranges and errors of a graph's tensors where what it reads is exact, and its nodes' own
+    roundings."""
+    maps = Maps(program_of(graph).checked, given_ranges({source: x}), kept=kept)
+    maps.err_by(source, exactly_zero(EXACT, x.lo.shape))
     rounding: list[RoundingBound] = []
     for step in maps.program.steps:
         bound_values(maps, step)
         rounding.append(bound_errors(maps, step, contract, None)[0])
+    return maps, rounding
+
+
+def _run(body: Body, x: Interval, contract: RuntimeContract) -> RoundingBound:
+    """Of one number of each of these ranges (n,), which are taken for themselves."""
+    graph = body.of_shape(x.lo.shape)
+    maps, rounding = _ran(graph, body.source, x, contract, kept=1)
     return RoundingBound(
         _pulled_back(maps, graph.outputs[0]),
         tuple(condition for bound in rounding for condition in bound.preconditions),

@@ -87,7 +87,7 @@ class Margins(Remembering):
             backward=backward,
             tick=tick,
             known=known,
-            together=as_it_is(self.contract),
+            together=as_it_is(self.graph, self.contract),
             branching=None if branching is None else replace(branching, cases=0),
         )
         limits = limits_of(self.unsafe.unsafe, [box], self.graph)
