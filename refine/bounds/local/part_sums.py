@@ -29,7 +29,7 @@ from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.optimising import chunks
 from refine.bounds.pruning import largest_of
 
-_MOST_PLACES = 8  # in a chain, where sums of its first terms are pulled back
+_MOST_PLACES = 16  # in a chain, where sums of its first terms are pulled back
 _FEWEST_TERMS = 8  # in a chain, for that
 
 
