@@ -22,6 +22,8 @@ from onnx_import import load
 from onnx_import.errors import ModelError, UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.network import InputBox, network_bounds
+from refine.bounds.point_bounds import bound_at
+from refine.witness.witness import error_between, real_outputs
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 USUAL = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
@@ -266,3 +268,70 @@ def test_a_gate_whose_argument_is_off_by_more_than_it_is_remains_a_gate(tmp_path
     box = InputBox({"x": Interval(-np.ones((1, 8)), np.ones((1, 8)))}, {"x": np.zeros((1, 8))})
     bounds = network_bounds(graph, box, IEEE_ANY, backward=False)
     assert 1.0 <= bounds.largest <= 2.001
+
+
+ALONE = [
+    *(("RNN", [name]) for name in ACTIVATIONS),
+    *(("GRU", [name, "Tanh"]) for name in ACTIVATIONS),
+    *(("GRU", ["HardSigmoid", name]) for name in ACTIVATIONS),
+    *(("GRU", ["Sigmoid", name]) for name in ("Tanh", "Sigmoid")),
+    *(("LSTM", [name, "Tanh", "Tanh"]) for name in ACTIVATIONS),
+    *(("LSTM", ["HardSigmoid", name, "Tanh"]) for name in ACTIVATIONS),
+    *(("LSTM", ["HardSigmoid", "Relu", name]) for name in ACTIVATIONS),
+]
+
+
+@pytest.mark.parametrize(("op", "words"), ALONE, ids=["-".join([o, *w]) for o, w in ALONE])
+def test_activations_of_kernels_are_as_accurate_as_charged(
+    op: str, words: list[str], tmp_path: Path
+) -> None:
+    """Near 0, where a Tanh by 2/(1 + e^-2x) - 1 has no right digit, where functions saturate, and
+    where log(1 + e^x) vanishes; a GRU's first gate follows the input, is shut or open."""
+    gates = GATES[op]
+    sizes = np.exp2(np.linspace(-40, 7, 30))
+    points = np.concatenate([[0.0], sizes, -sizes, np.linspace(-20, 20, 60)]).astype(np.float32)
+    if "Softplus" in words:
+        points = points[points < 88.0]
+    x = points.reshape(1, -1, 1)
+    taken = [TAKES[w] for w in words]
+    given: dict[str, Any] = {"hidden_size": 1, "activations": words}
+    for k, (name, value) in enumerate((("activation_alpha", 0.7), ("activation_beta", 0.3))):
+        numbers = [value] * sum(n > k for n in taken)
+        given.update({name: numbers} if numbers else {})
+    for bias in (0.0, -30.0, 30.0) if op == "GRU" else (0.0,):
+        w = np.ones((1, gates, 1), np.float32)
+        b = np.zeros((1, 2 * gates), np.float32)
+        if bias:
+            w[0, 0], b[0, 0] = 0.0, bias
+        stored = {"w": w, "r": np.zeros((1, gates, 1), np.float32), "b": b}
+        tensors = [numpy_helper.from_array(v, k) for k, v in stored.items()]
+        graph = helper.make_graph(
+            [helper.make_node(op, ["x", *stored], ["y"], **given)],
+            "layer",
+            [helper.make_tensor_value_info("x", 1, x.shape)],
+            [helper.make_tensor_value_info("y", 1, None)],
+            tensors,
+        )
+        opsets = [helper.make_opsetid("", 14)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+        layer = load(tmp_path / "m.onnx")
+        bound = bound_at(layer, {"x": x}, IEEE_ANY)["y"].ravel()
+        run = OnnxRuntime(tmp_path / "m.onnx").run({"x": x})["y"].ravel()
+        reals = real_outputs(layer, {"x": x})["y"]
+        for at in np.flatnonzero(np.isfinite(bound)):
+            error = error_between(float(run[at]), reals[at])
+            assert error.finite, points[at]
+            assert float(error.lo) <= bound[at], (points[at], run[at], bound[at])
+        assert np.all(np.isfinite(bound))
+
+
+def test_softplus_of_a_layer_overflows(tmp_path: Path) -> None:
+    weights = {"w": np.ones((1, 1, 1), np.float32), "r": np.zeros((1, 1, 1), np.float32)}
+    node = helper.make_node("RNN", ["x", *weights], ["y"], hidden_size=1, activations=["Softplus"])
+    shapes = {"x": [1, 1, 1]}, {"y": [1, 1, 1, 1]}
+    path = save(tmp_path / "m.onnx", [node], *shapes, weights)
+    for size, bounded in ((80.0, True), (90.0, False)):
+        x = {"x": np.full((1, 1, 1), size, np.float32)}
+        bound = bound_at(load(path), x, IEEE_ANY)["y"]
+        assert np.all(np.isfinite(bound)) == bounded
+        assert np.all(np.isfinite(OnnxRuntime(path).run(x)["y"])) == bounded

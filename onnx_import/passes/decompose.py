@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -255,6 +256,11 @@ def _lrn(body: Body) -> None:
     held = all(np.array_equal(v, w) for v, w in zip(stored, exact, strict=True))
     if not held or not all(np.all(np.isfinite(v)) for v in exact):
         raise body.unsupported(f"'alpha', 'beta' or 'bias'·'size' is no {kind.name} number")
+    least = float(ml_dtypes.finfo(kind).smallest_normal)  # type: ignore[no-untyped-call]
+    if 0 < abs(float(alpha)) / size < least:
+        raise body.unsupported(
+            f"'alpha'/'size' is {float(alpha) / size:g}, of which {kind.name} holds few bits only"
+        )
     squares = body.add("Mul", x, x)
     both = body.add("Concat", squares, squares, axis=1)
     filters = stored[0].reshape(channels, -1, *(1,) * (len(shape) - 2))

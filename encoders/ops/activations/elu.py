@@ -115,6 +115,14 @@ def _selu_factored(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(gamma, _elu_part(site.real("alpha", SELU_ALPHA), x, arithmetic))
 
 
+def _selu_gathered(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
+    """(γ·α)·(eˣ − 1), as onnxruntime computes it: γ·α may overflow where no result does."""
+    gamma = stored(arithmetic, site.real("gamma", SELU_GAMMA))
+    alpha = stored(arithmetic, site.real("alpha", SELU_ALPHA))
+    less = arithmetic.subtract(arithmetic.function(EXP, x), stored(arithmetic, 1.0))
+    return arithmetic.multiply(arithmetic.multiply(gamma, alpha), less)
+
+
 def _selu_above(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.multiply(stored(arithmetic, site.real("gamma", SELU_GAMMA)), x)
 
@@ -231,7 +239,7 @@ OPERATORS = (
         below=_selu_below,
         above=_selu_above,
         check=_positive("gamma", SELU_GAMMA),
-        alternatives=((_selu_factored, _selu_above),),
+        alternatives=((_selu_factored, _selu_above), (_selu_gathered, _selu_above)),
     )
     .reading("alpha", "gamma")
     .derived(Gradient(rule=_selu_gradient, convention=_BELOW)),
