@@ -165,6 +165,8 @@ CASES = (
     example("GlobalLpPool", "x", (1, 2, 3, 2), p=1, exact=False),
     example("ReduceProd", "x", (3, 2, 2), axes=[1], exact=False),
     example("ReduceProd", "x", (1, 2), "all", keepdims=0, exact=False),
+    example("ReduceProd", "x", (3, 1, 2), axes=[1]),
+    example("ReduceProd", "x", (1, 1), "all", keepdims=0),
     *(
         example(
             "CumProd",

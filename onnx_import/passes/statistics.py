@@ -53,7 +53,7 @@ def _running(body: Body, rows: str, *, place: int, output: str) -> None:
 
 
 def product_of_two(body: Body) -> None:
-    """Of two elements the product of both, which no order changes."""
+    """Of two elements the product of both, which no order changes; of one that element."""
     x, *rest = body.node.inputs
     if x in body.known or (rest and rest[0] and rest[0] not in body.known):
         return
@@ -65,6 +65,9 @@ def product_of_two(body: Body) -> None:
         return
     axes = [a % len(shape) for a in given] or range(len(shape))
     long = [a for a in axes if shape[a] != 1]
+    if not long:
+        body.reshape(x, *body.types[body.node.outputs[0]].shape)
+        return
     if len(long) != 1 or shape[long[0]] != 2:
         return
     places = [body.store(np.array(i, np.int64)) for i in (0, 1)]
