@@ -429,3 +429,28 @@ def test_a_difference_takes_formulas_together_where_they_are_the_same(tmp_path: 
         x = Interval(np.full((1, 12), -1.0), np.full((1, 12), 1.0))
         found[operator] = problem.bounds(InputBox({"x": x}, {"x": np.zeros((1, 12))})).largest
     assert found[None] <= 1.3 * found["Swish"]
+
+
+def test_a_run_of_other_nodes_before_a_formula_is_not_taken_for_that_of_its_own(
+    tmp_path: Path,
+) -> None:
+    """No root is negative, but what stands in its place is: z·exp(−z) is large there."""
+    found, made = {}, {}
+    for op in ("Sqrt", "Neg"):
+        nodes = [
+            helper.make_node("MatMul", ["x", "W"], ["g"], name="g"),
+            helper.make_node(op, ["g"], ["z"], name="z"),
+            helper.make_node("Neg", ["z"], ["m"], name="m"),
+            helper.make_node("Exp", ["m"], ["e"], name="e"),
+            helper.make_node("Mul", ["z", "e"], ["y"], name="y"),
+        ]
+        path = tmp_path / f"{op}.onnx"
+        weights = {"W": np.asarray([[3.0]], np.float32)}
+        save(path, nodes, {"x": [1, 1]}, {"y": [1, 1]}, weights)
+        found[op] = load(path)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        made[op] = np.asarray(session.run(None, {"x": np.ones((1, 1), np.float32)})[0])
+    problem = comparison(pair_of(Side(found["Sqrt"], EXACT), Side(found["Neg"], IEEE_ANY)))
+    x = Interval(np.full((1, 1), 0.1), np.ones((1, 1)))
+    bounds = problem.bounds(InputBox({"x": x}, {"x": np.zeros((1, 1))}))
+    assert bounds.largest >= abs(float(made["Sqrt"][0, 0]) - float(made["Neg"][0, 0]))

@@ -218,3 +218,18 @@ def test_costs_are_those_of_nodes_of_the_file(tmp_path: Path) -> None:
     names = {step.name for step in program_of(graph).steps}
     assert set(bounds.costs) <= {*names, *graph.inputs}
     assert [b.step.name for b in bounds.nodes] == [s.name for s in program_of(graph).steps]
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4, 4), (1, 4, 2, 4), (1, 3, 1, 1), (2, 3, 1, 3)])
+def test_channels_that_are_as_many_as_columns_are_no_columns(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """A scale for each channel, which would broadcast along columns, is none for each of these."""
+    ones = np.ones(shape[1], np.float32)
+    node = helper.make_node("InstanceNormalization", ["x", "s", "b"], ["y"], name="y")
+    kinds = {"x": list(shape)}, {"y": list(shape)}
+    graph = load(save(tmp_path / "m.onnx", [node], *kinds, {"s": ones, "b": ones}, opset=22))
+    middle = np.random.default_rng(0).standard_normal(shape)
+    box = InputBox({"x": Interval(middle - 0.1, middle + 0.1)}, {"x": np.zeros(shape)})
+    together = network_bounds(graph, box, IEEE_ANY, together=as_it_is(graph, IEEE_ANY))
+    assert together.largest <= network_bounds(graph, box, IEEE_ANY).largest

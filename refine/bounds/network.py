@@ -298,9 +298,9 @@ class _Pass:
         """The bounds of one node, which are entered into the maps too."""
         self._in_time(self.tick)
         self.maps, step = self.joining.at(step, self.maps)
-        runs = None if step.name in self.joining.joined else self.runs
-        found = self._bounded(step, runs)
-        for way in self.joining.ways(step, self.maps, self.contract) if self.backward else ():
+        found = self._bounded(step, self.joining.runs(step, self.runs, self.contract))
+        ways = self.joining.ways(step, self.maps, self.runs, self.contract)
+        for way in ways if self.backward else ():
             found = self._tried(found, way)
         return (found,)
 
@@ -311,6 +311,7 @@ class _Pass:
         self.maps = way.maps
         for inner in way.inner:
             self._bound_inside(inner, way.runs)
+        before.left(maps, way.last)
         second = self._bounded(way.last, way.runs)
         after = Entry.of(self.maps, way.last)
         self.joining.owners.update({step.name: way.last.name for step in way.inner})
@@ -323,8 +324,7 @@ class _Pass:
             found = second
         self.maps.values[output] = both_ranges(before.values, after.values)
         self.maps.err_by(output, before.radius.and_also(after.radius))
-        real, error = self.maps.values[output], self.maps.errors[output]
-        return replace(found, values=real, errors=error)
+        return replace(found, values=self.maps.values[output], errors=self.maps.errors[output])
 
     @property
     def _about_pulls(self) -> tuple[dict[str, Any], ...]:

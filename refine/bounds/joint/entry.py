@@ -36,6 +36,11 @@ class Entry:
             else:
                 getattr(maps, name)[step.name] = known
 
+    def left(self, maps: Maps, step: Step) -> None:
+        """Hold nothing of the step: what another in its place is not asked for stays unknown."""
+        for name in self.maps:
+            getattr(maps, name).pop(step.name, None)
+
     def better_than(self, other: Entry) -> bool:
         """Are errors and widths clearly less? Of two that are about as good here, the first may
         well be the better one for what lies behind."""

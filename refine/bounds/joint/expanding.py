@@ -50,8 +50,10 @@ def expanded(maps: Maps, step: Step, contract: RuntimeContract) -> Way | None:
     if normalizes is None or len(step.reads) != 1 or site.type_of(0).size > _MOST_NUMBERS:
         return None
     positions, centred = normalizes(site)
-    axes = _axes_of(site.type_of(0).shape, positions)
-    if axes is None:
+    whole = site.type_of(0).shape
+    axes = _axes_of(whole, positions)
+    stored = [whole, *(c.shape for c in site.constants if c is not None)]
+    if axes is None or not _fits(stored):
         return None
     made = as_nodes(site, axes, centred=centred)
     graph = maps.program.graph
@@ -76,6 +78,14 @@ def expanded(maps: Maps, step: Step, contract: RuntimeContract) -> Way | None:
         return Run(step, np.zeros(shape), contract, (x,))
 
     return Way(replace(maps, program=program), steps[:-1], steps[-1], runs)
+
+
+def _fits(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Do parameters of these shapes, as they stand, leave a tensor of the first its shape?"""
+    try:
+        return np.broadcast_shapes(*shapes) == shapes[0]
+    except ValueError:
+        return False
 
 
 def _axes_of(shape: tuple[int, ...], positions: object) -> tuple[int, ...] | None:
@@ -136,6 +146,8 @@ def _proved(question: _Question) -> bool:
         (meant,) = real_step(alone, values, field)
         nodes = forward(program_of(graph), values, lambda node, v: real_step(node, v, field))
     except (TermsTooLarge, Transcendental, ArithmeticError, TypeError, ValueError):
+        return False
+    if meant.shape != nodes[end].shape:
         return False
     pairs = zip(meant.ravel().tolist(), nodes[end].ravel().tolist(), strict=True)
     return all(a.number == b.number for a, b in pairs)

@@ -36,6 +36,7 @@ from refine.bounds.joint.expanding import Way, expanded
 from refine.bounds.joint.finding import Body, Formula, body_of, formulas_of
 from refine.bounds.joint.rows import SpelledRows, nodes_alone, rows_of
 from refine.bounds.joint.running import rounding_of, rounding_of_nodes
+from refine.bounds.local.errors import Run, Runs
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
@@ -91,12 +92,18 @@ class Joining:
             maps = self._with(made, formula.inside, maps)
         return maps, self.joined.get(step.name, step)
 
-    def ways(self, step: Step, maps: Maps, contract: RuntimeContract) -> Iterator[Way]:
+    def runs(self, step: Step, runs: Runs | None, contract: RuntimeContract) -> Runs | None:
+        """What executes in place of a step: of one that is joined itself: it says what runs."""
+        return _as_it_stands(runs, contract) if step.name in self.joined else runs
+
+    def ways(
+        self, step: Step, maps: Maps, runs: Runs | None, contract: RuntimeContract
+    ) -> Iterator[Way]:
         """Other ways to bound a step: what normalises as nodes, and nodes as what normalises."""
         for rows in self.rows.get(step.name, ()):
             made = joined_rows(rows, self.runner(rows.steps), maps)
             if made is not None:
-                yield Way(_standing(maps, made), (), made, None)
+                yield Way(_standing(maps, made), (), made, _as_it_stands(runs, contract))
         ran = self.runner((step,))
         if step.operator.normalizes is not None and ran is not None and ran.steps == (step,):
             way = expanded(maps, step, ran.contract)
@@ -117,6 +124,15 @@ class Joining:
         self.joined[made.name] = made
         self.inside |= inside
         return _standing(maps, made)
+
+
+def _as_it_stands(runs: Runs | None, contract: RuntimeContract) -> Runs | None:
+    """What executes in place of a step that says itself what runs: the step. Where others run in
+    place of those before it, that has to be said: of run-time numbers is then no more taken for
+    known than what their errors say."""
+    if runs is None:
+        return None
+    return lambda step, held: Run(step, np.zeros(step.site.outputs[0].shape), contract)
 
 
 def _standing(maps: Maps, made: Step) -> Maps:
