@@ -426,24 +426,28 @@ def _activations(body: Body, defaults: tuple[str, ...], directions: int) -> list
     n = len(defaults)
     made = []
     for k, (name, alpha, beta) in enumerate(zip(names, alphas, betas, strict=True)):
-        beside = _beside(body.node.op, names[k - k % n : k + 1])
-        made.append(_blurred(body, _activation(body, name, alpha, beta), beside))
+        plain = _activation(body, name, alpha, beta)
+        made.append(_as_computed(body, names[k - k % n : k + 1], plain))
     return [tuple(made[i * n : (i + 1) * n]) for i in range(directions)]
 
 
-def _beside(op: str, names: Sequence[str]) -> float:
-    """Beside which number a layer's last activation is as inaccurate as onnxruntime's kernel: an
-    RNN's Tanh, 2/(1 + e^-2x) - 1, and the second of a GRU, 10 units of roundoff (Sigmoid 5)."""
-    if (op, names[-1]) == ("RNN", "Tanh"):
-        return 3.0
-    second = op == "GRU" and len(names) == 2 and names[1] in ("Tanh", "Sigmoid")
-    return (3.0 if names[0] == "Sigmoid" else 12.0) if second else 0.0  # gates err, too
+def _as_computed(body: Body, names: Sequence[str], activation: Unary) -> Unary:
+    """The last of these activations of a layer, as inaccurate as onnxruntime's kernel: an RNN's
+    Tanh, 2/(1 + e^-2x) - 1, and the second of a GRU, off by 10 units of roundoff (Sigmoid 5)."""
+    if (body.node.op, last := names[-1]) == ("RNN", "Tanh"):
+        return _scaled_tanh(body, 1.0, 1.0)
+    if body.node.op != "GRU" or len(names) < 2 or (names[0], last) == ("Sigmoid", "Tanh"):
+        return activation  # beside what a gate by Sigmoid is charged, Tanh is accurate enough
+    c = body.store(_held(body, "activations", 3.0))
+    if last == "Sigmoid":
+        return lambda x: body.add("Sub", body.add("Add", activation(x), c), c)
+    return (lambda x: _rounded_six_times(body, activation(x), c)) if last == "Tanh" else activation
 
 
-def _blurred(body: Body, activation: Unary, beside: float) -> Unary:
-    """What rounds as a number of that size does: it is added, and taken away again."""
-    c = body.store(_held(body, "activations", beside)) if beside else ""
-    return (lambda x: body.add("Sub", body.add("Add", activation(x), c), c)) if c else activation
+def _rounded_six_times(body: Body, x: str, c: str) -> str:
+    for _ in range(3):
+        x = body.add("Div", body.add("Mul", x, c), c)
+    return x
 
 
 def _consumed(body: Body, name: str, activations: Sequence[str], which: int) -> list[float]:
@@ -466,19 +470,16 @@ def _consumed(body: Body, name: str, activations: Sequence[str], which: int) -> 
 
 def _activation(body: Body, name: str, alpha: float, beta: float) -> Unary:
     if name == "Affine":
-        scale, shift = (
-            body.store(_held(body, f"activation_{n}", v))
-            for n, v in (("alpha", alpha), ("beta", beta))
-        )
+        scale = body.store(_held(body, "activation_alpha", alpha))
+        shift = body.store(_held(body, "activation_beta", beta))
         return lambda x: body.add("Add", body.add("Mul", x, scale), shift)
     if name == "ScaledTanh":
         return _scaled_tanh(body, alpha, beta)
     if name == "Softplus":  # unlike the operator, log(1 + e^x) overflows, and vanishes below -17
         one = body.store(_held(body, "activations", 1.0))
         return lambda x: body.add("Log", body.add("Add", body.add("Exp", x), one))
-    given: dict[str, Any] = dict(
-        zip(("alpha", "beta"), (alpha, beta)[: len(_DEFAULTS[name])], strict=False)
-    )
+    both: dict[str, Any] = {"alpha": alpha, "beta": beta}
+    given = dict(list(both.items())[: len(_DEFAULTS[name])])
     return lambda x: body.add(name, x, **given)
 
 
