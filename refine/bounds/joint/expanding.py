@@ -145,7 +145,7 @@ def _proved(question: _Question) -> bool:
     try:
         (meant,) = real_step(alone, values, field)
         nodes = forward(program_of(graph), values, lambda node, v: real_step(node, v, field))
-    except (TermsTooLarge, Transcendental, ArithmeticError, TypeError, ValueError):
+    except (TermsTooLarge, Transcendental, ArithmeticError, LookupError, TypeError, ValueError):
         return False
     if meant.shape != nodes[end].shape:
         return False

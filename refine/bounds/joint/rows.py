@@ -217,7 +217,9 @@ def _proved(asked: _Question) -> bool:
     try:
         (meant,) = real_step(alone, values, field)
         made = forward(program_of(graph), values, lambda step, v: real_step(step, v, field))
-    except (TermsTooLarge, Transcendental, ArithmeticError, TypeError, ValueError):
+    except (TermsTooLarge, Transcendental, ArithmeticError, LookupError, TypeError, ValueError):
         return False
-    pairs = zip(meant.ravel().tolist(), made[rows.end.output].ravel().tolist(), strict=True)
-    return all(a.number == b.number for a, b in pairs)
+    mine, other = meant.ravel().tolist(), made[rows.end.output].ravel().tolist()
+    return len(mine) == len(other) and all(
+        a.number == b.number for a, b in zip(mine, other, strict=True)
+    )
