@@ -18,18 +18,17 @@ import numpy as np
 
 from encoders.contract.contract import RuntimeContract
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.differences import GIVEN_ERROR, PULLED_BACK
+from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.ranges.making import both_ranges, given_ranges
 from encoders.numbers.enclosure import FloatArray, Interval
-from encoders.numbers.radius import is_negative, radius_of
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
 from encoders.relaxations.mixtures import Mix
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
-from refine.bounds.backward import Maps, Pulled, unit_functionals
+from refine.bounds.backward import Maps, Pulled
 from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import costs_of_worst, influence_of
@@ -41,9 +40,9 @@ from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import forms_of_mixed, mixing
 from refine.bounds.local.part_sums import part_sums
-from refine.bounds.local.refining import refined_errors, refined_values
+from refine.bounds.local.refining import branched_errors, refined_errors, refined_values
 from refine.bounds.local.values import bound_values
-from refine.bounds.optimising import chunks, optimise_values
+from refine.bounds.optimising import optimise_values
 from refine.bounds.pruning import (
     Effort,
     Rows,
@@ -55,9 +54,10 @@ from refine.bounds.pruning import (
     values_worth_refining,
     widths,
 )
-from refine.bounds.secant_branching import branched_upper, can_branch
+from refine.bounds.secant_branching import can_branch
 from refine.common.clock import ShortOfTime
 
+_MUCH = 0.5  # of a bound, lost in relaxations
 _MOST_LEANING = 4 * 10**9  # multiply-adds of the pull-backs that say how far rows lean
 _MOST_SUMMED = 4 * 10**9  # of those that say how large partial sums are
 _MOST_MIXED = 10**9  # of those that say how what is mixed moves
@@ -115,7 +115,8 @@ class NetworkBounds:
     (refine/bounds/properties/margins.py). `running` has ranges at run time that are proved to be
     narrower than values and errors say. `cut_short` are the tensors whose functionals the work
     that a pass may do did not suffice for, and `hurried` says that time did not: what then was
-    not pulled back was composed forward.
+    not pulled back was composed forward. `rewritten` says that normalisations were bounded in
+    another way than as what the graph has.
     """
 
     maps: Maps
@@ -128,6 +129,13 @@ class NetworkBounds:
     running: Mapping[str, Interval] = field(default_factory=dict)
     cut_short: frozenset[str] = frozenset()
     hurried: bool = False
+    rewritten: bool = False
+
+    @property
+    def lost(self) -> float:
+        """How much of the largest bound relaxations lose, of 1."""
+        whole = sum(self.costs.values())
+        return 1.0 - sum(self.roundings.values()) / whole if 0.0 < whole < np.inf else 1.0
 
     @property
     def errors(self) -> Mapping[str, FloatArray]:
@@ -189,19 +197,26 @@ def network_bounds(
     `tick` is called often and may raise to stop. Raises UnsupportedModel, naming the node, for
     what has no meaning.
     """
+    bounded = partial(
+        _network_bounds,
+        graph,
+        box,
+        contract=contract,
+        backward=backward,
+        tick=tick,
+        known=known,
+        branching=branching,
+        runs=runs,
+        spread=spread,
+    )
     with np.errstate(all="ignore"):  # infinities and NaN mean that nothing is known
-        return _network_bounds(
-            graph,
-            box,
-            contract=contract,
-            backward=backward,
-            tick=tick,
-            known=known,
-            branching=branching,
-            runs=runs,
-            spread=spread,
-            together=together,
-        )
+        found = bounded(joining=Joining.of(program_of(graph).checked, together))
+        if not (backward and found.rewritten and found.lost > _MUCH) or found.hurried:
+            return found
+        other = bounded(joining=Joining.of(program_of(graph).checked, together, ways=False))
+        best, worse = sorted((found, other), key=lambda bounds: bounds.largest)
+        radii = {t: radius.and_also(worse.radii[t]) for t, radius in best.radii.items()}
+        return replace(best, radii=radii)
 
 
 def _network_bounds(
@@ -215,7 +230,7 @@ def _network_bounds(
     branching: Branching | None,
     runs: Runs | None,
     spread: frozenset[str],
-    together: Runner | None,
+    joining: Joining,
 ) -> NetworkBounds:
     program = program_of(graph).checked
     maps = Maps(program, given_ranges(box.values))
@@ -238,7 +253,7 @@ def _network_bounds(
         runs=runs,
         spread=spread,
         allowance=Allowance.of(graph, {} if known is None else known.values, spread),
-        joining=Joining.of(program, together),
+        joining=joining,
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     maps = passing.maps
@@ -262,6 +277,7 @@ def _network_bounds(
         roundings=roundings,
         cut_short=frozenset(passing.allowance.cut),
         hurried=passing.hurried,
+        rewritten=bool(joining.chosen),
     )
 
 
@@ -320,8 +336,9 @@ class _Pass:
             before.entered(maps, way.last)
             for kept, known in zip(self._about_pulls, held, strict=True):
                 kept.update({} if known is None else {output: known})
-        elif not way.inner:
-            found = second
+        else:
+            self.joining.chosen.add(way.last.name)
+            found = found if way.inner else second
         self.maps.values[output] = both_ranges(before.values, after.values)
         self.maps.err_by(output, before.radius.and_also(after.radius))
         return replace(found, values=self.maps.values[output], errors=self.maps.errors[output])
@@ -444,7 +461,7 @@ class _Pass:
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
         if self.branching is not None and self.cases and not self.branching.late:
-            _branch_errors(
+            branched_errors(
                 self.maps, output, rows=rows, final=final, branching=self.branching, tick=self.tick
             )
 
@@ -459,42 +476,3 @@ def _stored_errors(graph: Graph, tensor: str, contract: RuntimeContract) -> Radi
         return exactly_zero(EXACT, graph.types[tensor].shape)
     r = rounder_of(graph.types[tensor].dtype, contract)
     return stored_loss(r, np.asarray(graph.constants[tensor], np.float64))
-
-
-def _branch_errors(
-    maps: Maps,
-    output: str,
-    rows: Rows,
-    *,
-    final: bool,
-    branching: Branching,
-    tick: Callable[[], None],
-) -> None:
-    """Better errors by branching on secant slopes: of outputs, and of unstable elements."""
-    shape = maps.errors[output].shape
-    found = np.full(maps.errors[output].size, np.inf)
-    if not final:
-        x = maps.values[output]
-        rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
-    for chunk in chunks(maps.graph, rows, copies=4):
-        if branching.late:
-            break
-        c = unit_functionals(shape, chunk)
-        cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
-        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
-        limit = _radius(maps, maps.program.writers[output], upper)
-        found[chunk] = limit
-    _pulled(maps, output, found)
-
-
-def _pulled(maps: Maps, output: str, upper: FloatArray) -> None:
-    """The errors of a tensor whose functionals have been carried back; +∞ where none has."""
-    limit = apply(PULLED_BACK, U=upper.reshape(maps.errors[output].shape))
-    maps.err_by(output, maps.radii[output].and_also(limit))
-
-
-def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
-    """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
-    if is_negative(bound):
-        maps.flaws.add(step.name)
-    return radius_of(bound)

@@ -67,22 +67,25 @@ class Joining:
 
     `joined` are the steps that stand for it, and `inside` the nodes before these which then lead
     nowhere: they are bounded, and no functional reaches them. `owners` are the nodes of the file
-    that steps stand for which no file has.
+    that steps stand for which no file has, and `chosen` those that another way bounds better.
     """
 
     formulas: Mapping[str, Sequence[Formula]]
     rows: Mapping[str, Sequence[SpelledRows]]
     runner: Runner
+    tried: bool = True
     joined: dict[str, Step] = field(default_factory=dict)
     inside: set[str] = field(default_factory=set)
     owners: dict[str, str] = field(default_factory=dict)
+    chosen: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, program: Program, runner: Runner | None) -> Joining:
-        """Of a program's formulas and normalisations; of none, where it is not said what runs."""
+    def of(cls, program: Program, runner: Runner | None, *, ways: bool = True) -> Joining:
+        """Of a program's formulas and normalisations, of these with other `ways` to bound them; of
+        none, where it is not said what runs."""
         if runner is None:
-            return cls({}, {}, lambda steps: None)
-        return cls(formulas_of(program), rows_of(program), runner)
+            return cls({}, {}, lambda steps: None, tried=False)
+        return cls(formulas_of(program), rows_of(program), runner, tried=ways)
 
     def at(self, step: Step, maps: Maps) -> tuple[Maps, Step]:
         """The maps of the program in which what begins here is one step each, where it can be; and
@@ -100,11 +103,11 @@ class Joining:
         self, step: Step, maps: Maps, runs: Runs | None, contract: RuntimeContract
     ) -> Iterator[Way]:
         """Other ways to bound a step: what normalises as nodes, and nodes as what normalises."""
-        for rows in self.rows.get(step.name, ()):
+        for rows in self.rows.get(step.name, ()) if self.tried else ():
             made = joined_rows(rows, self.runner(rows.steps), maps)
             if made is not None:
                 yield Way(_standing(maps, made), (), made, _as_it_stands(runs, contract))
-        ran = self.runner((step,))
+        ran = self.runner((step,)) if self.tried else None
         if step.operator.normalizes is not None and ran is not None and ran.steps == (step,):
             way = expanded(maps, step, ran.contract)
             if way is not None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from encoders.lemmas.kernel import Radius, known_at
+from encoders.lemmas.differences import PULLED_BACK
+from encoders.lemmas.kernel import Radius, apply, known_at
 from encoders.lemmas.ranges.making import pulled_range
 from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.radius import is_negative, radius_of
+from encoders.program import Step
+from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.influence import add_pushes
 from refine.bounds.optimising import chunks
 from refine.bounds.pruning import Rows
+from refine.bounds.secant_branching import branched_upper
 
 
 def refined_values(
@@ -63,3 +69,42 @@ def refined_errors(
     if maps.radii[output].record.flawed:
         maps.flaws.add(maps.program.writers[output].name)
     return Pulled(upper, costs, roundings)
+
+
+def branched_errors(
+    maps: Maps,
+    output: str,
+    rows: Rows,
+    *,
+    final: bool,
+    branching: Branching,
+    tick: Callable[[], None],
+) -> None:
+    """Better errors by branching on secant slopes: of outputs, and of unstable elements."""
+    shape = maps.errors[output].shape
+    found = np.full(maps.errors[output].size, np.inf)
+    if not final:
+        x = maps.values[output]
+        rows = np.flatnonzero((x.lo < 0) & (x.hi > 0))
+    for chunk in chunks(maps.graph, rows, copies=4):
+        if branching.late:
+            break
+        c = unit_functionals(shape, chunk)
+        cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
+        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
+        limit = _radius(maps, maps.program.writers[output], upper)
+        found[chunk] = limit
+    _pulled(maps, output, found)
+
+
+def _pulled(maps: Maps, output: str, upper: FloatArray) -> None:
+    """The errors of a tensor whose functionals have been carried back; +∞ where none has."""
+    limit = apply(PULLED_BACK, U=upper.reshape(maps.errors[output].shape))
+    maps.err_by(output, maps.radii[output].and_also(limit))
+
+
+def _radius(maps: Maps, step: Step, bound: FloatArray) -> FloatArray:
+    """Bounds on errors after the gate; NaN, from ∞ − ∞, says that nothing is known."""
+    if is_negative(bound):
+        maps.flaws.add(step.name)
+    return radius_of(bound)
