@@ -26,7 +26,7 @@ from encoders.curves.certified import certified_curve
 from encoders.families.rows.spelled import spelled_normalization
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import Interval, highest
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.program import Program, Step
 from encoders.scheduling import contract_at
@@ -40,6 +40,7 @@ from refine.bounds.local.errors import Run, Runs
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
+_OUTGROWN = 0.5
 _MOST_ROUNDINGS = 64  # of a square
 
 
@@ -147,7 +148,7 @@ def _standing(maps: Maps, made: Step) -> Maps:
 
 def joined_formula(formula: Formula, ran: Ran | None, maps: Maps) -> Step | None:
     """The step that bounds a formula's result by the one tensor that it hangs on; None where no
-    curve is found."""
+    curve is found, and where errors have outgrown it."""
     if ran is None:
         return None
     result = formula.end.output
@@ -159,7 +160,18 @@ def joined_formula(formula: Formula, ran: Ran | None, maps: Maps) -> Step | None
     node = replace(step.node, inputs=(source,))
     kind = replace(step.site.outputs[0], dtype=maps.graph.types[source].dtype)
     site = Site(node, (kind,), step.site.outputs, (None,))
-    return Step(node, _curved(body, curve, ran.contract), site, (source,), step.writes)
+    operator = _curved(body, curve, ran.contract)
+    if _outgrown(operator, site, maps, source):
+        return None
+    return Step(node, operator, site, (source,), step.writes)
+
+
+def _outgrown(operator: Operator, site: Site, maps: Maps, source: str) -> bool:
+    """Are errors behind a formula as large as its numbers? Node by node it is then known what its
+    run-time numbers keep to, which is worth more."""
+    x, error = maps.values[source], maps.radii[source]
+    moved = operator.differences(site, [x], [error]).radius.largest
+    return not moved <= _OUTGROWN * highest(operator.values(site, [x]).range.magnitude)
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
