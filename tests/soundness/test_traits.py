@@ -148,6 +148,10 @@ def _likeness(
         assert same(real(operator, site, _moved(inputs, like.lower, -100)), 1)
         assert same(real(operator, site, _moved(inputs, like.lower, 100)), 0)
         held += 1
+    held += _reduces(operator, site, inputs, out)
+    if (order := like.turned(site)) is not None:
+        assert same(out, np.transpose(x, (0, *(a + 1 for a in order))))
+        held += 1
     if like.chooses:
         for chosen in (0, 1):
             condition = np.full(x.shape, flint.fmpq(chosen), dtype=object)
@@ -157,6 +161,25 @@ def _likeness(
             assert same(found, np.broadcast_to(wanted, found.shape))
         held += 1
     return held
+
+
+def _reduces(
+    operator: Operator, site: Site, inputs: list[ObjectArray | None], out: ObjectArray
+) -> int:
+    """One result for each place along the axes that are left, whatever the order along others."""
+    axes, x = operator.likeness.reduced(site), inputs[0]
+    if axes is None or x is None:
+        return 0
+    assert len(set(axes)) == len(axes)
+    turned = np.flip(x, tuple(a + 1 for a in axes))
+    assert same(real(operator, site, [turned, *inputs[1:]]), out)
+    whole = [1 if i in axes else n for i, n in enumerate(x.shape[1:])]
+    assert out.size == np.prod(whole, dtype=int)
+    for a in set(range(x.ndim - 1)) - set(axes):
+        other = real(operator, site, [np.flip(x, a + 1), *inputs[1:]])
+        before, after = (v.reshape(x.shape[0], *whole) for v in (out, other))
+        assert same(after, np.flip(before, a + 1))
+    return 1
 
 
 def _moved(inputs: list[ObjectArray | None], position: int, by: int) -> list[ObjectArray | None]:
