@@ -161,17 +161,23 @@ def joined_formula(formula: Formula, ran: Ran | None, maps: Maps) -> Step | None
     kind = replace(step.site.outputs[0], dtype=maps.graph.types[source].dtype)
     site = Site(node, (kind,), step.site.outputs, (None,))
     operator = _curved(body, curve, ran.contract)
-    if _outgrown(operator, site, maps, source):
+    if _outgrown(operator, site, maps, source, ran.contract):
         return None
     return Step(node, operator, site, (source,), step.writes)
 
 
-def _outgrown(operator: Operator, site: Site, maps: Maps, source: str) -> bool:
-    """Are errors behind a formula as large as its numbers? Node by node it is then known what its
-    run-time numbers keep to, which is worth more."""
+def _outgrown(
+    operator: Operator, site: Site, maps: Maps, source: str, contract: RuntimeContract
+) -> bool:
+    """Are errors behind a formula as large as its numbers, or is nothing known of what its nodes
+    round? Node by node it is then known what run-time numbers keep to, which is worth more."""
     x, error = maps.values[source], maps.radii[source]
-    moved = operator.differences(site, [x], [error]).radius.largest
-    return not moved <= _OUTGROWN * highest(operator.values(site, [x]).range.magnitude)
+    moved = operator.differences(site, [x], [error]).radius
+    range_ = operator.values(site, [x]).range
+    if not moved.largest <= _OUTGROWN * highest(range_.magnitude):
+        return True
+    run, result = x.inflate(error.bound), range_.inflate(moved.bound)
+    return not np.isfinite(operator.rounding(site, [run], result, contract).radius.largest)
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
