@@ -390,7 +390,8 @@ def test_what_to_try_next(folder: Path) -> None:
 
     assert advice("exact", late=False) == "to go on: a longer --budget, a smaller domain"
     assert advice("exact", late=True) == "to go on: a longer --timeout, a smaller domain"
-    assert advice("sequential", late=False).startswith("the largest part of the bound")
+    wide = advice("sequential", late=False)  # no rounding takes so much
+    assert wide.startswith("the real network is not shown to hold it either")
 
 
 def test_a_label_that_is_named(folder: Path) -> None:

@@ -63,7 +63,9 @@ def advice_of(result: Result) -> Iterator[str]:
         yield f"it hangs on output '{worst}': bound {bound}{least}"
     dearest = max(result.nodes, key=lambda n: n.share)
     ways = ["a longer --timeout" if result.timed_out else "a longer --budget", "a smaller domain"]
-    if result.contract.name == IEEE_ANY.name and result.suggestion is None:
+    real = min((m.real for m in result.margins or ()), default=1.0) <= 0.0
+    real = real and not result.contract.exact
+    if result.contract.name == IEEE_ANY.name and result.suggestion is None and not real:
         ways.append("a contract that allows less (ort-cpu, or one that was probed)")
     if result.relative and not math.isfinite(result.bound):
         ways = [
@@ -75,6 +77,8 @@ def advice_of(result: Result) -> Iterator[str]:
     infinite = next((n for n in result.nodes if not math.isfinite(n.error)), None)
     if infinite is not None:
         source = f"no bound is known from '{infinite.name}' ({infinite.op}) on; "
+    elif real:  # rounding is not to blame
+        source = "the real network is not shown to hold it either, its ranges being too wide; "
     elif dearest.share > 0:  # nothing costs anything where no error is allowed
         node = f"'{dearest.name}' ({dearest.op})"
         source = f"the largest part of the bound ({100 * dearest.share:.0f} %) comes from {node}; "
