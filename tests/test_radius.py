@@ -20,6 +20,7 @@ from encoders.operator import NOT_NEGATIVE, DifferenceMap, Moved, RoundingBound
 from encoders.registry import lookup
 from refine.bounds import network as bounds_module
 from refine.bounds.backward import pull_back
+from refine.bounds.local import refining
 from refine.results.verdict import Result, Verdict
 from refine.scalar import branch_and_bound as boxes
 from refine.scalar import first_order
@@ -105,7 +106,7 @@ def _negative_pull_back(patch: pytest.MonkeyPatch) -> None:
             return pulled
         return replace(pulled, moved=off_by(-pulled.moved.bound - 1.0))
 
-    patch.setattr(bounds_module, "pull_back", changed)
+    patch.setattr(refining, "pull_back", changed)
 
 
 def _negative_network(patch: pytest.MonkeyPatch) -> None:

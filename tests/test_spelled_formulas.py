@@ -136,10 +136,6 @@ SPELLED: dict[str, Spelled] = {
         lambda x: (x * x + _stored(0.01)).sqrt(),
         {"tiny": 0.01},
     ),
-    "wave": Spelled(
-        (("Sin", "z", "a"), ("Mul", "a z", "b"), ("Sub", "b a", "y")),
-        lambda x: x * x.sin() - x.sin(),
-    ),
     "less of two": Spelled(
         (("Exp", "z", "a"), ("Min", "a three", "b"), ("Mul", "b z", "y")),
         lambda x: x.exp().min(flint.arb(3)) * x,

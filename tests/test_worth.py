@@ -22,9 +22,9 @@ from encoders.numbers.enclosure import Interval
 from encoders.program import program_of
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import network
 from refine.bounds import pruning as worth
 from refine.bounds.backward import Maps, pull_back
+from refine.bounds.local import refining
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds
 from refine.bounds.pruning import Effort, in_parts, worth_refining
 
@@ -166,7 +166,7 @@ def test_pulling_back_many_elements_stops_where_it_gains_nothing(
         carried.extend(c.size for c in (*values.values(), *errors.values()))
         return pull_back(maps, values, errors, *rest, **more)
 
-    monkeypatch.setattr(network, "pull_back", counted)
+    monkeypatch.setattr(refining, "pull_back", counted)
     box = {n: Interval(np.full(size, -1.0), np.full(size, 1.0)) for n in graph.inputs}
     found = network_bounds(graph, InputBox(box, {n: np.zeros(size) for n in box}), IEEE_ANY)
     assert sum(carried) < 2**28

@@ -6,7 +6,7 @@ import flint
 import numpy as np
 
 from encoders.functions.curve import Curve, Number, Reals, Shape, bends, within
-from encoders.functions.function import Figures, Function, Series, formula
+from encoders.functions.function import Figures, Function, formula
 
 _QUARTER, _HALF = 1.5708, 3.1416  # above π/2 and π, rounded to any format
 _INFINITY = float("inf")
@@ -26,7 +26,6 @@ ASIN = Function(
     _FIGURES,
     approximate=np.arcsin,
     ball=flint.arb.asin,
-    series=Series.asin,
     curve=Curve(
         bends(formula("asin"), _slope, [(0.0, 0.0)], first=Shape.CONCAVE, start=-1.0, end=1.0),
         within(-_QUARTER, _QUARTER),
@@ -40,7 +39,6 @@ ACOS = Function(
     _FIGURES,
     approximate=np.arccos,
     ball=flint.arb.acos,
-    series=Series.acos,
     curve=Curve(
         bends(formula("acos"), _downward, [(0.0, 0.0)], first=Shape.CONVEX, start=-1.0, end=1.0),
         within(0.0, _HALF),

@@ -20,7 +20,7 @@ from encoders.functions.curve import (
     multiples_of_pi,
     within,
 )
-from encoders.functions.function import Figures, Function, Series, formula
+from encoders.functions.function import Figures, Function, formula
 
 _PERIODS = 8  # on each side of 0, whose shape is used
 _INFINITY = float("inf")
@@ -38,7 +38,6 @@ TAN = Function(
     Figures.in_ulps(5.0, onnxruntime=2.0, cuda=4.5),
     approximate=np.tan,
     ball=flint.arb.tan,
-    series=Series.tan,
     curve=Curve(
         bends(
             formula("tan"),

@@ -18,7 +18,7 @@ from encoders.functions.curve import (
     multiples_of_pi,
     within,
 )
-from encoders.functions.function import MIXED, ORT, Figures, Function, Series, formula
+from encoders.functions.function import MIXED, ORT, Figures, Function, formula
 
 _PERIODS = 20  # half periods on each side of 0 whose shape is used
 _FIGURES = Figures(
@@ -48,7 +48,6 @@ SIN = Function(
     _FIGURES,
     approximate=np.sin,
     ball=flint.arb.sin,
-    series=Series.sin,
     curve=_wave(formula("sin"), formula("cos"), Fraction(0)),
     largest=1.0,
 )
@@ -57,7 +56,6 @@ COS = Function(
     _FIGURES,
     approximate=np.cos,
     ball=flint.arb.cos,
-    series=Series.cos,
     curve=_wave(formula("cos"), _minus_sine, Fraction(1, 2)),
     largest=1.0,
 )
