@@ -10,24 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from encoders.arithmetic.canonical_terms import TermsTooLarge
-from encoders.arithmetic.term_field import TermField
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT
 from encoders.families.rows.spelled import AsNodes, as_nodes
-from encoders.functions.accuracy import Transcendental
 from encoders.numbers.enclosure import Interval
-from encoders.program import Program, Step, forward, program_of, real_step, step_of
+from encoders.program import Program, Step, step_of
 from encoders.relaxations.rows import rows_along
 from onnx_import.graph import build_graph
 from refine.bounds.backward import Maps
+from refine.bounds.joint.proving import Question, is_same, of_one_row
 from refine.bounds.local.errors import Run, Runs
 
-_WORK = 20_000_000  # terms touched to prove one
 _MOST_NUMBERS = 4096  # of a tensor
 
 
@@ -88,72 +85,29 @@ def _fits(shapes: Sequence[tuple[int, ...]]) -> bool:
         return False
 
 
-def _axes_of(shape: tuple[int, ...], positions: object) -> tuple[int, ...] | None:
+def _axes_of(shape: tuple[int, ...], positions: npt.NDArray[np.intp]) -> tuple[int, ...] | None:
     """The trailing axes along which rows at these flat positions lie; None for others."""
     for first in range(len(shape)):
         axes = tuple(range(first, len(shape)))
         flat = np.arange(int(np.prod(shape))).reshape(1, *shape)
-        if np.array_equal(rows_along(shape, axes).split(flat)[0], np.asarray(positions)):
+        if np.array_equal(rows_along(shape, axes).split(flat)[0], positions):
             return axes
     return None
 
 
 def _is_same(step: Step, made: AsNodes, axes: tuple[int, ...]) -> bool:
-    """Do operator and nodes make the same terms? Asked of one row."""
-    kind = step.site.type_of(0)
-    one = tuple(n if i in axes else 1 for i, n in enumerate(kind.shape))
+    """Are these nodes what the operator is, over the reals?"""
+    source, end, kind = step.reads[0], made.nodes[-1].outputs[0], step.site.type_of(0)
+    types = {**made.types, source: kind, end: kind}
+    whole = build_graph(made.nodes, types, made.constants, inputs=(source,), outputs=(end,))
+    nodes = of_one_row(whole, axes)
+    if nodes is None:
+        return False
+    row = nodes.types[source]
+    site = replace(step.site, inputs=(row, *step.site.inputs[1:]), outputs=(row,))
     stored = tuple(
         None if c is None else (c.dtype.str, c.shape, c.tobytes()) for c in step.site.constants
     )
     attributes = tuple(sorted((k, repr(v)) for k, v in step.node.attributes.items()))
-    return _proved(_Question((step.node.op, step.node.opset, attributes, stored, one), step, made))
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Whether an operator is the nodes; `asked` is all that the answer hangs on."""
-
-    asked: tuple[object, ...]
-    step: Step
-    made: AsNodes
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Question) and self.asked == other.asked
-
-    def __hash__(self) -> int:
-        return hash(self.asked)
-
-
-@lru_cache(maxsize=64)
-def _proved(question: _Question) -> bool:
-    step, made = question.step, question.made
-    source, end = step.reads[0], made.nodes[-1].outputs[0]
-    kind = step.site.type_of(0)
-    one = question.asked[-1]
-    assert isinstance(one, tuple)
-    small = replace(kind, shape=one)
-    types = {
-        t: k if t in made.constants else replace(k, shape=_of_one(k.shape, kind.shape, one))
-        for t, k in made.types.items()
-    }
-    types |= {source: small, end: small}
-    graph = build_graph(made.nodes, types, made.constants, inputs=(source,), outputs=(end,))
-    given = (small, *step.site.inputs[1:])
-    alone = replace(step, site=replace(step.site, inputs=given, outputs=(small,)))
-    field = TermField(_WORK)
-    values = {source: field.variables(one)}
-    try:
-        (meant,) = real_step(alone, values, field)
-        nodes = forward(program_of(graph), values, lambda node, v: real_step(node, v, field))
-    except (TermsTooLarge, Transcendental, ArithmeticError, LookupError, TypeError, ValueError):
-        return False
-    if meant.shape != nodes[end].shape:
-        return False
-    pairs = zip(meant.ravel().tolist(), nodes[end].ravel().tolist(), strict=True)
-    return all(a.number == b.number for a, b in pairs)
-
-
-def _of_one(
-    shape: tuple[int, ...], whole: tuple[int, ...], one: tuple[int, ...]
-) -> tuple[int, ...]:
-    return one if shape == whole else (1,) * len(shape)
+    asked = step.node.op, step.node.opset, attributes, stored, row.shape
+    return is_same(Question(asked, replace(step, site=site), nodes))

@@ -12,23 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import prod
 
 import numpy as np
 
-from encoders.arithmetic.canonical_terms import TermsTooLarge
-from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.term_field import TermField
 from encoders.families.rows.spelled import spelled_normalization
-from encoders.functions.accuracy import Transcendental
 from encoders.operator import Site
-from encoders.program import Program, Step, forward, program_of, real_step
+from encoders.program import Program, Step
 from encoders.traits import Absorption
 from onnx_import.graph import Graph, TensorType, build_graph
 from refine.bounds.joint.finding import key_of
-
-_WORK = 20_000_000  # terms touched to prove one
+from refine.bounds.joint.proving import Question, is_same, of_one_row
 
 
 @dataclass(frozen=True)
@@ -151,14 +144,18 @@ def _floats(program: Program, root: Step, deviation: str) -> bool:
 
 
 def _is_one(rows: SpelledRows, graph: Graph) -> bool:
-    """Are the steps the normalisation, over the reals? Proved on one row of their length."""
+    """Are the steps the normalisation, over the reals?"""
     kinds = {graph.types[t].dtype for step in rows.steps for t in (*step.reads, step.output)}
-    shape = graph.types[rows.source].shape
     if len(kinds) != 1 or graph.random_masks:
         return False
-    one = tuple(n if i in rows.axes else 1 for i, n in enumerate(shape))
-    small = _of_one_row(graph, rows, one)
-    return small is not None and _proved(_Question(key_of(small), one, rows.epsilon, small, rows))
+    nodes = of_one_row(nodes_alone(graph, rows.steps, rows.source), rows.axes)
+    if nodes is None:
+        return False
+    row = nodes.types[rows.source]
+    operator = spelled_normalization(rows.axes, centred=rows.centred, squaring=1)
+    step = Step(rows.end.node, operator, rows.site(row), (rows.source,), rows.end.writes)
+    asked = key_of(nodes), row.shape, rows.epsilon, rows.axes, rows.centred
+    return is_same(Question(asked, step, nodes))
 
 
 def nodes_alone(graph: Graph, steps: tuple[Step, ...], source: str) -> Graph:
@@ -168,58 +165,3 @@ def nodes_alone(graph: Graph, steps: tuple[Step, ...], source: str) -> Graph:
     constants = {t: graph.constants[t] for t in read if graph.is_constant(t)}
     types = {t: graph.types[t] for t in (*read, *(step.output for step in steps))}
     return build_graph(nodes, types, constants, inputs=(source,), outputs=(steps[-1].output,))
-
-
-def _of_one_row(graph: Graph, rows: SpelledRows, one: tuple[int, ...]) -> Graph | None:
-    """The steps on a tensor of one row."""
-    whole, alone = graph.types[rows.source].shape, nodes_alone(graph, rows.steps, rows.source)
-    types = dict(alone.types)
-    for t in {t for step in rows.steps for t in (*step.reads, step.output)}:
-        kind = types[t]
-        if kind.shape != whole and prod(kind.shape) * prod(one) != prod(whole):
-            return None
-        types[t] = replace(kind, shape=one if kind.shape == whole else (1,) * len(kind.shape))
-    return replace(alone, types=types)
-
-
-@dataclass(frozen=True)
-class _Question:
-    """Whether nodes, of which `key` says all, are a normalisation of a row of this shape."""
-
-    key: tuple[object, ...]
-    shape: tuple[int, ...]
-    epsilon: float
-    graph: Graph
-    rows: SpelledRows
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Question) and self._asked == other._asked
-
-    def __hash__(self) -> int:
-        return hash(self._asked)
-
-    @property
-    def _asked(self) -> tuple[object, ...]:
-        rows = self.rows
-        return self.key, self.shape, self.epsilon, rows.axes, rows.centred
-
-
-@lru_cache(maxsize=64)
-def _proved(asked: _Question) -> bool:
-    """Do the nodes and the operator make the same terms of the same variables?"""
-    rows, graph = asked.rows, asked.graph
-    field = TermField(_WORK)
-    given = field.variables(asked.shape)
-    operator = spelled_normalization(rows.axes, centred=rows.centred, squaring=1)
-    kind = graph.types[rows.source]
-    alone = Step(rows.end.node, operator, rows.site(kind), (rows.source,), rows.end.writes)
-    values: dict[str, ObjectArray] = {rows.source: given}
-    try:
-        (meant,) = real_step(alone, values, field)
-        made = forward(program_of(graph), values, lambda step, v: real_step(step, v, field))
-    except (TermsTooLarge, Transcendental, ArithmeticError, LookupError, TypeError, ValueError):
-        return False
-    mine, other = meant.ravel().tolist(), made[rows.end.output].ravel().tolist()
-    return len(mine) == len(other) and all(
-        a.number == b.number for a, b in zip(mine, other, strict=True)
-    )
