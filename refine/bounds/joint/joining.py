@@ -26,7 +26,7 @@ from encoders.curves.certified import certified_curve
 from encoders.families.rows.spelled import spelled_normalization
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
-from encoders.numbers.enclosure import Interval, highest
+from encoders.numbers.enclosure import Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.program import Program, Step
 from encoders.scheduling import contract_at
@@ -37,10 +37,10 @@ from refine.bounds.joint.finding import Body, Formula, body_of, formulas_of
 from refine.bounds.joint.rows import SpelledRows, nodes_alone, rows_of
 from refine.bounds.joint.running import rounding_of, rounding_of_nodes
 from refine.bounds.local.errors import Run, Runs
+from refine.bounds.local.held import outgrown
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
-_OUTGROWN = 0.5
 _MOST_ROUNDINGS = 64  # of a square
 
 
@@ -174,7 +174,7 @@ def _outgrown(
     x, error = maps.values[source], maps.radii[source]
     moved = operator.differences(site, [x], [error]).radius
     range_ = operator.values(site, [x]).range
-    if not moved.largest <= _OUTGROWN * highest(range_.magnitude):
+    if outgrown(range_, moved):
         return True
     run, result = x.inflate(error.bound), range_.inflate(moved.bound)
     return not np.isfinite(operator.rounding(site, [run], result, contract).radius.largest)
@@ -245,6 +245,8 @@ def _curve(body: Body, low: float, high: float) -> Curve | None:
 
 
 def _curved(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
+    known: dict[bytes, RoundingBound] = {}  # of ranges that it was asked of
+
     def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
         return np.asarray(body.real(field, x))
 
@@ -254,7 +256,11 @@ def _curved(body: Body, curve: Curve, contract: RuntimeContract) -> Operator:
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, here: RuntimeContract
     ) -> RoundingBound:
-        return rounding_of(body, inputs[0], contract)
+        (x,) = inputs
+        key = x.lo.tobytes() + x.hi.tobytes()
+        if key not in known:
+            known[key] = rounding_of(body, x, contract)
+        return known[key]
 
     smooth = smooth_operator(_NAME, 1, lambda site: curve, real=real, runtime=runtime)
     return replace(smooth, rounding=rounding, followed=())

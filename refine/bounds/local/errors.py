@@ -66,7 +66,7 @@ def _between_ends(
     what jumps, which may do so twice. Under a `contract` it is asked of what run-time numbers keep
     to, of a gate's, say."""
     real, error = maps.values[step.output], found.error
-    asked = outgrown(maps, step.output, error.largest) or step.operator.jump is not None
+    asked = outgrown(real, error) or step.operator.jump is not None
     if not asked or error.largest == np.inf:
         return error
     held = found.held if contract is None else run_ranges(maps, step, contract)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
+from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval, highest
 from encoders.operator import executed_range, is_affine
 from encoders.program import Step, on_demand
@@ -67,9 +68,9 @@ def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
     return False
 
 
-def outgrown(maps: Maps, tensor: str, largest: float) -> bool:
-    """Have errors of at most `largest` outgrown a tensor's numbers?"""
-    return largest > _OUTGROWN * highest(maps.values[tensor].magnitude)
+def outgrown(values: Interval, error: Radius) -> bool:
+    """Have errors outgrown the numbers of a tensor?"""
+    return error.largest > _OUTGROWN * highest(values.magnitude)
 
 
 def _known(maps: Maps, tensor: str, contract: RuntimeContract) -> Interval:
@@ -90,7 +91,7 @@ def _says_no_more(maps: Maps, step: Step) -> bool:
     if step.output not in maps.radii or not is_affine(step.operator, step.site):
         return False
     large = maps.values[step.output].lo.size > _MANY
-    return large and not outgrown(maps, step.output, maps.radii[step.output].largest)
+    return large and not outgrown(maps.values[step.output], maps.radii[step.output])
 
 
 def _found(maps: Maps, name: str, step: Step | None, contract: RuntimeContract) -> Interval:
