@@ -275,9 +275,7 @@ def _followed(
                 return None
             shape = (last - first, *graph.types[t].shape)
             ends[t].append((np.broadcast_to(p.lo, shape), np.broadcast_to(p.hi, shape)))
-    return {
-        t: Interval(*(np.concatenate(v) for v in zip(*e, strict=True))) for t, e in ends.items()
-    }
+    return {t: _one_after_the_other(e) for t, e in ends.items()}
 
 
 def _one_after_the_other(ends: Sequence[tuple[FloatArray, FloatArray]]) -> Interval:
@@ -304,9 +302,7 @@ def _evaluated(
                 shape = (last - first, *graph.types[t].shape)
                 y = np.broadcast_to(np.asarray(values[t], dtype=object), shape)
                 ends[t].append((lower(y), upper(y)))
-    return {
-        t: Interval(*(np.concatenate(v) for v in zip(*e, strict=True))) for t, e in ends.items()
-    }
+    return {t: _one_after_the_other(e) for t, e in ends.items()}
 
 
 def _balls(x: Interval) -> ObjectArray:
