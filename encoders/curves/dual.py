@@ -8,8 +8,6 @@ any difference quotient is (Clarke 1983, theorem 2.3.7).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -76,10 +74,6 @@ class DualField:
 
     def __init__(self, inner: Reals) -> None:
         self.inner = inner
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        yield
 
     def variable(self, x: ObjectArray) -> ObjectArray:
         """The number that derivatives are taken by, of this value in each place."""

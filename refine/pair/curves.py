@@ -22,6 +22,7 @@ from encoders.program import Step, program_of
 from gpu_check.emulator.exact import evaluate_real
 from onnx_import.graph import Graph, build_graph
 from onnx_import.passes.normalize import without_dead
+from refine.bounds.joint.finding import is_scalar
 from refine.bounds.network import InputBox, network_bounds
 from refine.pair.joined import Joined
 
@@ -135,7 +136,7 @@ def _curve(graph: Graph, gap: str) -> Curve | None:
     while not names or len(open_ends) > 1:
         tensor = max(open_ends, key=lambda t: place.get(t, -1))
         step = program.writers.get(tensor)
-        if step is None or not (_is_scalar(step, fixed) or _reshapes(step)):
+        if step is None or not (is_scalar(step, graph, fixed) or _reshapes(step)):
             return None
         names.append(step.name)
         names += (name for t in step.reads for name in fixed.get(t, ()))
@@ -169,17 +170,6 @@ def _fixed(graph: Graph) -> Mapping[str, tuple[str, ...]]:
             before = dict.fromkeys(name for t in step.reads for name in found[t])
             found |= dict.fromkeys(step.writes, (*before, step.name))
     return found
-
-
-def _is_scalar(step: Step, fixed: Mapping[str, object]) -> bool:
-    """Is it a formula of single elements in one place of its inputs, and of single numbers?"""
-    formula = step.operator.per_element or step.operator.element is not None
-    made = step.site.outputs[0].shape
-    places = zip(step.site.variable, step.reads, strict=True)
-    varying = (step.site.type_of(i).shape for i, t in places if t not in fixed)
-    stored = (c for c in step.site.constants if c is not None)
-    alike = all(shape == made for shape in varying) and all(np.size(c) == 1 for c in stored)
-    return formula and alike and bool(step.reads)
 
 
 def _reshapes(step: Step) -> bool:

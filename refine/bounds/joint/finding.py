@@ -6,7 +6,7 @@ same number. Here is found which nodes make one up; what it is as a curve is ask
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
@@ -110,7 +110,7 @@ def _region(program: Program, end: Step, place: Mapping[str, int]) -> tuple[Step
     while len(steps) < _MOST_NODES:
         tensor = max(ends, key=lambda t: place.get(t, -1))
         step = program.writers.get(tensor)
-        if step is None or not _is_scalar(step, program.graph):
+        if step is None or not is_scalar(step, program.graph):
             break
         if len(ends) == 1 and steps and _stands_alone(step):
             break
@@ -135,13 +135,14 @@ def _stands_alone(step: Step) -> bool:
     return step.operator.positive_part or (root is not None and root.by is Absorption.ROOT)
 
 
-def _is_scalar(step: Step, graph: Graph) -> bool:
-    """Is it a formula of single elements in one place of its inputs, and of single numbers?"""
+def is_scalar(step: Step, graph: Graph, fixed: Container[str] = ()) -> bool:
+    """Is it a formula of single elements in one place of its inputs, and of single numbers? Tensors
+    that are `fixed` are such numbers."""
     formula = step.operator.per_element or step.operator.element is not None
     if not formula or step.operator.jump is not None or len(step.writes) != 1 or not step.reads:
         return False
     made = step.site.outputs[0]
-    kinds = [graph.types[t] for t in step.reads]
+    kinds = [graph.types[t] for t in step.reads if t not in fixed]
     alike = all(kind.shape == made.shape and kind.dtype.is_float for kind in (*kinds, made))
     stored = [c for c in step.site.constants if c is not None]
     one = all(np.size(c) == 1 and c.ndim <= len(made.shape) for c in stored)
@@ -162,7 +163,7 @@ def _inside(program: Program, end: Step, region: tuple[Step, ...]) -> frozenset[
 def body_of(graph: Graph, region: Sequence[Step], result: str) -> Body | None:
     """The formula that these steps of a graph spell out; None where they are not one of one
     tensor."""
-    if not all(_is_scalar(step, graph) for step in region):
+    if not all(is_scalar(step, graph) for step in region):
         return None
     made = {t for step in region for t in step.writes}
     read = {t for step in region for t in step.reads} - made
