@@ -18,7 +18,26 @@ from encoders.functions.function import Function
 _BITS = 96
 
 
-class SeriesField:
+class Smooth:
+    """What a `Field` of numbers with derivatives refuses: what has none, and sums of rows."""
+
+    def floor(self, a: ObjectArray) -> ObjectArray:
+        raise Transcendental("a step has no derivative")
+
+    def nearest(self, a: ObjectArray) -> ObjectArray:
+        raise Transcendental("a step has no derivative")
+
+    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        raise Transcendental("a comparison has no derivative")
+
+    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        raise Transcendental("a choice has no derivative")
+
+    def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
+        raise Transcendental("a sum is no formula of one number")
+
+
+class SeriesField(Smooth):
     """`Field` of power series over balls, cut after `order` coefficients, with the functions that
     have one. A computation belongs inside `with field.working():`."""
 
@@ -62,18 +81,3 @@ class SeriesField:
         if f.series is None:
             raise Transcendental(f"{f.name} has no power series here")
         return object_array((f.series(v) for v in np.ravel(a).tolist()), np.shape(a))
-
-    def floor(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no power series")
-
-    def nearest(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no power series")
-
-    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a comparison has no power series")
-
-    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a choice has no power series")
-
-    def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a sum is no formula of one number")

@@ -15,7 +15,7 @@ import flint
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray, object_array
-from encoders.arithmetic.runtime import Relation
+from encoders.arithmetic.series_field import Smooth
 from encoders.functions.accuracy import Transcendental
 from encoders.functions.curve import Number, Reals
 from encoders.functions.function import Function
@@ -69,7 +69,7 @@ def _dual(other: Number) -> Dual | None:
     return other if isinstance(other, Dual) else Dual(other, 0)
 
 
-class DualField:
+class DualField(Smooth):
     """`Field` of dual numbers over `inner`, for scalar formulas; of balls it knows maxima too."""
 
     def __init__(self, inner: Reals) -> None:
@@ -110,21 +110,6 @@ class DualField:
         (values, slopes), (others, rates) = parts(first), parts(second)
         pairs = zip(values.flat, others.flat, slopes.flat, rates.flat, strict=True)
         return object_array((_larger(*each) for each in pairs), values.shape)
-
-    def floor(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no derivative")
-
-    def nearest(self, a: ObjectArray) -> ObjectArray:
-        raise Transcendental("a step has no derivative")
-
-    def compare(self, relation: Relation, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a comparison has no derivative")
-
-    def select(self, condition: ObjectArray, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a choice has no derivative")
-
-    def matmul(self, a: ObjectArray, b: ObjectArray) -> ObjectArray:
-        raise Transcendental("a sum is no formula of one number")
 
 
 def parts(a: ObjectArray) -> tuple[ObjectArray, ObjectArray]:
