@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from encoders.lemmas.kernel import Radius, apply
+from encoders.lemmas.normalizing import OVER_SIGMA, ROOTS_APART
+from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
-from encoders.numbers.enclosure import FloatArray
+from encoders.numbers.enclosure import FloatArray, add_down
 from encoders.rounding.rounding_bounds import Rounder
 
 
@@ -75,3 +77,16 @@ def _lost(r: Rounder, operations: int | None) -> float:
     """What an operation loses below the normal numbers, or so many of them."""
     lost = r.underflow + r.flushed + r.lost_operands
     return lost if operations is None else float(operations) * (lost + 2.0 * r.smallest_normal)
+
+
+def root_off(variance: Radius, low: FloatArray) -> Radius:
+    """Of √x for x ≥ `low`, off by `variance`; infinite where x̂ may be 0."""
+    with np.errstate(invalid="ignore"):
+        room = add_down(low, -variance.bound) - 2.0**-49 * np.abs(low)
+        least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
+    return apply(ROOTS_APART, e=variance, low=low, rho=least)
+
+
+def underflown(r: Rounder, low: FloatArray) -> Radius:
+    """What a root of at least `low` loses by underflow, relative to it."""
+    return apply(OVER_SIGMA, e=apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed), low=low)

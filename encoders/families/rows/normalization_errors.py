@@ -29,7 +29,6 @@ from encoders.lemmas.normalizing import (
     OVER_SIGMA,
     RECIPROCAL,
     RELATIVELY_ROUNDED,
-    ROOTS_APART,
     ROUNDED_THRICE,
     SHIFTED_NORM,
 )
@@ -45,7 +44,7 @@ from encoders.numbers.enclosure import (
     sum_up,
 )
 from encoders.rounding.any_order import any_order_sum
-from encoders.rounding.norms import norm_moved, relative_root, root_of_squares
+from encoders.rounding.norms import norm_moved, relative_root, root_of_squares, root_off, underflown
 from encoders.rounding.rounding_bounds import Rounder, formula_loss, stored_loss
 
 
@@ -104,7 +103,7 @@ def normalization_error(
     variance = _averaged(r, total, v.variance.hi, n, 2.0 * r.flushed)
     variance = variance + formula_loss(r, np.asarray(epsilon))
     variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
-    moved = _root(variance, add_down(v.variance.lo, epsilon)).and_also(
+    moved = root_off(variance, add_down(v.variance.lo, epsilon)).and_also(
         _norm_error(r, error, v.sigma.hi, times=n + 2 + squaring)
     )
     reached = max(reached, _largest_square(add_up(v.variance.hi, epsilon), variance, v, moved))
@@ -173,7 +172,7 @@ def _less_square(
     variance = r.after(r.of_sum, v.variance.hi, of_squares + square + _flushed(r, 2.0))
     variance = variance + formula_loss(r, np.asarray(epsilon)) + flushed
     variance = r.after(r.of_sum, add_up(v.variance.hi, epsilon), variance)
-    moved = _root(variance, add_down(v.variance.lo, epsilon))
+    moved = root_off(variance, add_down(v.variance.lo, epsilon))
     most = float(np.max(add_up(exact, total.bound), initial=0.0))
     most = max(most, _largest_square(add_up(v.variance.hi, epsilon), variance, v, moved))
     return r.after(r.of_product, v.sigma.hi, moved), most
@@ -196,17 +195,12 @@ def _capped(
     low = np.asarray(np.sqrt(epsilon) * (1.0 - 2.0**-50))
     rounded = apply(RELATIVELY_ROUNDED, e=relative_root(r, times, low=low), u=r.unit)
     if low > 0.0:
-        rounded = rounded + _underflown(r, low)
+        rounded = rounded + underflown(r, low)
     factor = _inverse(r, rounded, k=inverting, low=1.0, top=np.maximum(2.0 * top, 1.0))
     most = float(np.sqrt(float(n))) * (1.0 + 2.0**-50)
     apart = apply(SAME_RANGE, lo=-most, hi=most)
     rest = _divided(r, exactly_zero(EXACT, factor.bound.shape), factor, most)
     return rest + apart.on(rest.bound.shape)
-
-
-def _underflown(r: Rounder, low: FloatArray) -> Radius:
-    """What a root of at least `low` loses by underflow, relative to it."""
-    return apply(OVER_SIGMA, e=apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed), low=low)
 
 
 def _total(each: Radius) -> Radius:
@@ -226,14 +220,6 @@ def _averaged(r: Rounder, total: Radius, mean: FloatArray, n: int, lost: float) 
     """Of a sum that is off by `total`, divided by n; `mean` is its exact magnitude."""
     share = total.times(float(np.nextafter(1.0 / n, np.inf)))
     return apply(ROUNDED_TWICE, Y=mean, e=share, u=r.unit, h=r.underflow, lost=lost)
-
-
-def _root(variance: Radius, low: FloatArray) -> Radius:
-    """Of √x for x ≥ `low`, off by `variance`; infinite where x̂ may be 0."""
-    with np.errstate(invalid="ignore"):
-        room = add_down(low, -variance.bound) - 2.0**-49 * np.abs(low)
-        least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
-    return apply(ROOTS_APART, e=variance, low=low, rho=least)
 
 
 def _relative_sigma(
@@ -256,7 +242,7 @@ def _relative_sigma(
     norm = rounded + apply(OVER_SIGMA, e=moved, low=low)
     least = np.maximum(add_down(low * (1.0 - r.unit) * (1.0 - 2.0**-50), -moved.bound), 0.0)
     root = apply(COMPUTED_PRODUCT, X=1.0, Y=1.0, ex=norm, ey=relative_root(r, times, low=least))
-    return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + _underflown(r, low)
+    return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + underflown(r, low)
 
 
 def _norm_error(r: Rounder, deviation: Radius, sigma: FloatArray, *, times: int) -> Radius:

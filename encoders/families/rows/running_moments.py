@@ -14,13 +14,12 @@ from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.normalizing import (
     OVER_SIGMA,
     RELATIVELY_ROUNDED,
-    ROOTS_APART,
     RUNNING_MEAN,
     RUNNING_VARIANCE,
 )
 from encoders.lemmas.products import FLUSHED_SUM
-from encoders.numbers.enclosure import FloatArray, Interval, add_down, add_up, multiply_up
-from encoders.rounding.norms import relative_sum
+from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
+from encoders.rounding.norms import relative_sum, root_off, underflown
 from encoders.rounding.rounding_bounds import Rounder
 
 _UP = 1.0 + 2.0**-40
@@ -64,14 +63,8 @@ def running_sigma(r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read:
     if lost:
         gone = apply(FLUSHED_SUM, T=1.0, tiny=4.0 * (n + 4.0) * lost)
         variance = variance + apply(OVER_SIGMA, e=gone, low=square)
-    one = np.ones_like(low)
-    with np.errstate(invalid="ignore"):
-        room = add_down(one, -variance.bound) - 2.0**-49
-        least = np.sqrt(np.maximum(room, 0.0)) * (1.0 - 2.0**-50)
-    root = apply(ROOTS_APART, e=variance, low=one, rho=least)
-    rounded = apply(RELATIVELY_ROUNDED, e=root, u=r.unit)
-    gone = apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed)
-    return rounded + apply(OVER_SIGMA, e=gone, low=low)
+    root = root_off(variance, np.ones_like(low))
+    return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + underflown(r, low)
 
 
 def running_most(
