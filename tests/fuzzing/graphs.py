@@ -387,6 +387,13 @@ def _global(b: Builder, op: str) -> None:
     b.add(op, [x], (*b.pool[x][:2], 1), **more)
 
 
+@_recipe("Det")
+def _det(b: Builder, op: str) -> None:
+    n = b.n(1, 4)
+    x = b.tensor(lambda t: len(t) > 1 and t[-1] == t[-2] < 5, (*b.pick((), (2,)), n, n))
+    b.add(op, [x], b.pool[x][:-2])
+
+
 REDUCTIONS = tuple(f"Reduce{n}" for n in (
     "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp", "LogSum"))  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from determinants import determinant
 from foreign import FOREIGN, bias_gelu, fused_gemm
 from machine import Machine, Place, accumulated
 from onnx import TensorProto, numpy_helper
@@ -507,7 +508,7 @@ SEMANTICS: dict[str, Meaning] = {
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
     "InstanceNormalization": _instance_normalization,
     "GroupNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
-    "Einsum": _einsum, "Hardmax": _hardmax,
+    "Einsum": _einsum, "Hardmax": _hardmax, "Det": determinant,
 }  # fmt: skip
 
 
