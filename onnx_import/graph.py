@@ -132,6 +132,8 @@ _SPELLED: Mapping[str, str] = {
     "MaskedSoftmax": "Softmax",
     "MaskedWhere": "Where",
     "Narrow": "Cast",
+    "RecurrentSigmoid": "Sigmoid",
+    "RecurrentTanh": "Tanh",
     "Truncate": "Cast",
     "WholeAdd": "Add",
     "WholeMul": "Mul",

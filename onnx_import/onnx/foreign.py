@@ -27,10 +27,12 @@ class Typed:
     own: frozenset[str] = frozenset()
 
 
-# "" are operators that the import itself makes (onnx_import/passes/dynamic.py)
+# "" are operators that the import itself makes (onnx_import/passes/dynamic.py and recurrent.py)
 FOREIGN: Mapping[tuple[str, str], Typed] = {
     ("", "DynamicQuantizeMatMul"): Typed("MatMul", (0, 1)),
     ("", "DynamicQuantizeConv"): Typed("Conv", (0, 1)),
+    ("", "RecurrentSigmoid"): Typed("Sigmoid", (0,), 0),
+    ("", "RecurrentTanh"): Typed("Tanh", (0,), 0),
     ("com.microsoft", "QGemm"): Typed("Gemm", (0, 3), 8),
     ("com.microsoft", "QLinearAdd"): Typed("Add", (0, 3), 0),
     ("com.microsoft", "QLinearMul"): Typed("Mul", (0, 3), 0),
