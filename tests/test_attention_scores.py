@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,7 +30,7 @@ def attention(
     causal: int = 0,
     shape: tuple[int, ...] = SHAPE,
 ) -> Graph:
-    given = {} if scale is None else {"scale": scale}
+    given: dict[str, Any] = {} if scale is None else {"scale": scale}
     held = {t: np.linspace(-1, 1, 24).reshape(SHAPE).astype(np.float32) for t in stored}
     graph = helper.make_graph(
         [helper.make_node("Attention", ["q", "k", "v"], ["y"], is_causal=causal, **given)],

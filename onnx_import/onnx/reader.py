@@ -123,7 +123,7 @@ def load(
     # Folding Shape can cut the last use of the nodes that computed its argument.
     nodes = without_dead(nodes, outputs)
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
-    nodes = with_unscaled_sums(nodes, protos, types, constants)
+    nodes, types, constants = with_unscaled_sums(nodes, protos, types, constants)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(origin.marked(node) for node in nodes)
     received = (*inputs, *random_masks)

@@ -42,21 +42,22 @@ class _Scaled:
 def with_unscaled_sums(
     nodes: Sequence[Node],
     protos: Mapping[str, onnx.NodeProto],
-    types: dict[str, TensorType],
-    constants: dict[str, Array],
-) -> tuple[Node, ...]:
-    """The nodes, with sums of unscaled products beside those of scaled ones; types and constants of
-    new tensors are added. `protos` are what the nodes were read from."""
+    types: Mapping[str, TensorType],
+    constants: Mapping[str, Array],
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
+    """The nodes, with sums of unscaled products beside those of scaled ones, and types and
+    constants. `protos` are what the nodes were read from."""
     writers = {t: proto for proto in protos.values() for t in proto.output if t}
     made: list[Node] = []
+    kinds, stored = dict(types), dict(constants)
     for node in nodes:
         scaled = _scaled(node, writers)
         scale = 1.0 if scaled is None else _scale(node, scaled.root, writers, constants)
         if scaled is None or scale == 1.0:
             made.append(node)
         else:
-            made += _beside(node, scaled, scale, types, constants)
-    return tuple(made)
+            made += _beside(node, scaled, scale, kinds, stored)
+    return tuple(made), kinds, stored
 
 
 def _scaled(node: Node, writers: Mapping[str, onnx.NodeProto]) -> _Scaled | None:
