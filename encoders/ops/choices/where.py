@@ -192,6 +192,7 @@ def rounding(
 def masked_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
+    """As of a Where, and what underflows of sums that are scaled behind."""
     bound, r = rounding(site, inputs, result, contract), rounder(site, contract)
     times = site.real("underflows", 0.0)
     if not times or r.exact:
