@@ -30,6 +30,14 @@ _ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
     "Sigmoid": (),
     "Tanh": (),
 }
+_OF_GEMM: Mapping[str, tuple[str, ...]] = {
+    **{name: parameters for name, parameters in _ACTIVATIONS.items() if name != "Clip"},
+    "Elu": ("alpha",),
+    "Selu": ("alpha", "gamma"),
+    "Softplus": (),
+    "Softsign": (),
+    "ThresholdedRelu": ("alpha",),
+}
 _BLOCK = 64  # at least so many products are summed before a kernel scales what they give
 
 
@@ -64,28 +72,35 @@ def _kept(body: Body, *names: str) -> dict[str, object]:
     return {n: body.node.attributes[n] for n in names if n in body.node.attributes}
 
 
-def _activated(body: Body, x: str, parameters: Sequence[float]) -> None:
+def _activated(
+    body: Body, x: str, known: Mapping[str, tuple[str, ...]], parameters: Sequence[float]
+) -> None:
     """Writes the activation that attribute `activation` names, if any."""
     name = _word(body, "activation")
     if not name:
         body.add("Identity", x)
         return
-    if name not in _ACTIVATIONS or len(parameters) != len(_ACTIVATIONS[name]):
+    if name not in known or len(parameters) != len(known[name]):
         raise body.unsupported(f"attribute 'activation' is '{name}', which is not supported here")
+    if name == "ThresholdedRelu":
+        kind = body.types[body.node.inputs[0]].dtype.numpy
+        limit, zero = (body.store(np.array(v, kind)) for v in (*parameters, 0.0))
+        body.add("Where", body.add("Greater", x, limit), x, zero)
+        return
     if name == "Clip" and body.node.opset >= 11:
         kind = body.types[body.node.inputs[0]].dtype.numpy
         body.add("Clip", x, *(body.store(np.array(p, kind)) for p in parameters))
         return
-    body.add(name, x, **dict(zip(_ACTIVATIONS[name], parameters, strict=True)))  # type: ignore[arg-type]
+    body.add(name, x, **dict(zip(known[name], parameters, strict=True)))  # type: ignore[arg-type]
 
 
 def _gemm(body: Body) -> None:
     names = ("activation_alpha", "activation_beta", "activation_gamma")
     given = [float(body.node.attributes[n]) for n in names if n in body.node.attributes]  # type: ignore[arg-type]
-    count = len(_ACTIVATIONS.get(_word(body, "activation"), ()))
+    count = len(_OF_GEMM.get(_word(body, "activation"), ()))
     kept = _kept(body, "alpha", "beta", "transA", "transB")
-    total = body.add("Gemm", *body.node.inputs, **kept)  # type: ignore[arg-type]
-    _activated(body, total, given[:count])
+    total = body.run_alike(body.add("Gemm", *body.node.inputs, **kept))  # type: ignore[arg-type]
+    _activated(body, total, _OF_GEMM, given[:count])
 
 
 def _matmul(body: Body) -> None:
@@ -107,7 +122,9 @@ def _matmul(body: Body) -> None:
         turned = axes != list(range(rank))
         sides.append(body.add("Transpose", tensor, perm=axes) if turned else tensor)
     if alpha == 1:
-        body.add("MatMul", *sides)
+        total = body.add("MatMul", *sides)
+        if sides == list(body.node.inputs):  # a kernel that transposes adds up in another order
+            body.run_alike(total)
         return
     terms = body.shape(0)[-2 if body.number("transA", 0) else -1]
     more = -(-terms // _BLOCK) - 1
@@ -137,7 +154,9 @@ def _conv(body: Body) -> None:
         x, w = _with_summand(body, x, w)
     bias = [b] if (b := _given(body, 2)) else []
     total = body.add("Conv", x, w, *bias, **kept)  # type: ignore[arg-type]
-    _activated(body, total, tuple(body.number("activation_params", ())))
+    if not _given(body, 3):
+        body.run_alike(total)
+    _activated(body, total, _ACTIVATIONS, tuple(body.number("activation_params", ())))
 
 
 def _with_summand(body: Body, x: str, w: str) -> tuple[str, str]:

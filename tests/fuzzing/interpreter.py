@@ -27,6 +27,7 @@ from reading import (
     aligned,
     chosen,
     moved,
+    runs_alike,
 )
 from recurrent import RECURRENT
 from windowed import WINDOWED
@@ -595,7 +596,8 @@ def _place(
     """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
     op = SUMS_OF.get(node.op_type, node.op_type)
     if node.op_type != "Gemm":
-        return Place(op, node.name, kind=kind, written=op == node.op_type)
+        own = op == node.op_type or runs_alike(node)
+        return Place(op, node.name, kind=kind, written=own)
     flags = {t.name: t.i for t in node.attribute}
     scaled = any(t.name == "alpha" and t.f != 1.0 for t in node.attribute)
     a, b = (tensors[t].shape[1:] for t in node.input[:2])
