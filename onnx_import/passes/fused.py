@@ -39,6 +39,7 @@ _OF_GEMM: Mapping[str, tuple[str, ...]] = {
     "ThresholdedRelu": ("alpha",),
 }
 _BLOCK = 64  # at least so many products are summed before a kernel scales what they give
+_MOST_SCALED = 256  # matrices of a batch, each of which is a node
 
 
 def fused(
@@ -105,46 +106,65 @@ def _gemm(body: Body) -> None:
 
 def _matmul(body: Body) -> None:
     """alpha·A·B, transposed. A kernel may scale the sums of blocks of products rather than all of
-    it, which rounds once for each: zeros among the products stand for these roundings."""
+    it: a scaled Gemm says what that is, one for each matrix of a batch."""
     alpha = np.float32(body.number("alpha", 1.0))
-    sides = []
+    sides, shapes = [], []
     for position, side in enumerate("AB"):
-        tensor, rank = body.node.inputs[position], len(body.shape(position))
-        if rank < 2:
+        tensor, shape = body.node.inputs[position], body.shape(position)
+        if len(shape) < 2:
             raise body.unsupported(f"input {position} is a vector")
-        axes = list(range(rank))
+        axes = list(range(len(shape)))
         if body.number(f"transBatch{side}", 0):
-            if rank < 3:
+            if len(shape) < 3:
                 raise body.unsupported(f"attribute 'transBatch{side}' of a matrix")
             axes = [*axes[1:-1], 0, axes[-1]]  # the first axis stands before the last
         if body.number(f"trans{side}", 0):
             axes[-2:] = axes[:-3:-1]
-        turned = axes != list(range(rank))
+        turned = axes != list(range(len(shape)))
         sides.append(body.add("Transpose", tensor, perm=axes) if turned else tensor)
+        shapes.append(tuple(shape[i] for i in axes))
+    kind = body.types[body.node.inputs[0]].dtype.numpy
+    if float(alpha.astype(kind)) != float(alpha):
+        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
     if alpha == 1:
         total = body.add("MatMul", *sides)
         if sides == list(body.node.inputs):  # a kernel that transposes adds up in another order
             body.run_alike(total)
+    elif shapes[0][-1] > _BLOCK:
+        _scaled_products(body, sides, shapes, float(alpha))
+    else:
+        scale = body.store(alpha.astype(kind).reshape(()))
+        body.add("Mul", body.add("MatMul", *sides), scale)
+
+
+def _scaled_products(
+    body: Body, sides: Sequence[str], shapes: Sequence[tuple[int, ...]], alpha: float
+) -> None:
+    """alpha·A·B for every pair of matrices, one after the other; all rows at once by one matrix."""
+    (*left, rows, terms), (*right, _, columns) = shapes
+    batch = np.broadcast_shapes(tuple(left), tuple(right))
+    if math.prod(right) == 1:
+        flat = (body.reshape(sides[0], -1, terms), body.reshape(sides[1], terms, columns))
+        body.reshape(body.add("Gemm", *flat, alpha=alpha), *batch, rows, columns)
         return
-    terms = body.shape(0)[-2 if body.number("transA", 0) else -1]
-    more = -(-terms // _BLOCK) - 1
-    if more and np.frexp(alpha)[0] != 0.5:
-        sides = [_padded(body, s, p, more) for p, s in enumerate(sides)]
-    kind = body.types[body.node.inputs[0]].dtype.numpy
-    if float(alpha.astype(kind)) != float(alpha):
-        raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
-    scale = body.store(alpha.astype(kind).reshape(()))
-    body.add("Mul", body.add("MatMul", *sides), scale)
-
-
-def _padded(body: Body, tensor: str, position: int, more: int) -> str:
-    """A factor with so many zeros more along the axis that is summed."""
-    rank = len(body.shape(position))
-    kind = body.types[body.node.inputs[position]].dtype.numpy
-    pads = np.zeros((2, rank), np.int64)
-    pads[1, rank - 1 - position] = more
-    zero = body.store(np.zeros((), kind))
-    return body.add("Pad", tensor, body.store(pads.reshape(-1)), zero)
+    if math.prod(batch) > _MOST_SCALED:
+        raise body.unsupported(
+            f"it scales {math.prod(batch)} products of more than {_BLOCK} terms; supported are "
+            f"{_MOST_SCALED}"
+        )
+    stacks = [
+        (body.reshape(side, -1, *shape[-2:]), np.arange(math.prod(own)).reshape(own))
+        for side, shape, own in zip(sides, shapes, (left, right), strict=True)
+    ]
+    places = [np.broadcast_to(at, batch).reshape(-1).tolist() for _, at in stacks]
+    found = []
+    for pair in zip(*places, strict=True):
+        factors = [
+            body.add("Gather", stack, body.store(np.array(place, np.int64)), axis=0)
+            for (stack, _), place in zip(stacks, pair, strict=True)
+        ]
+        found.append(body.reshape(body.add("Gemm", *factors, alpha=alpha), 1, rows, columns))
+    body.reshape(body.add("Concat", *found, axis=0), *batch, rows, columns)
 
 
 def _conv(body: Body) -> None:

@@ -47,6 +47,7 @@ _PREVIEWED = frozenset(("FlexAttention",))  # functions of that domain
 PARTING = {
     "MeanVarianceNormalization": "MeanVarianceNormalization: onnxruntime leaves out the 1e-9 that "
     "ONNX adds to the standard deviation",
+    "Shrink": "Shrink: onnxruntime computes float64 numbers in float32",
     "DynamicQuantizeLinear": "DynamicQuantizeLinear: where all numbers are 0 onnxruntime gives a "
     "scale of 1, and ONNX 0",
 }
