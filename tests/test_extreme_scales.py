@@ -72,7 +72,7 @@ def saved(name: str, kind: Any, rng: Any, path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
 
-def started(path: Path) -> ort.InferenceSession | None:
+def started(path: Path) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -82,7 +82,7 @@ def started(path: Path) -> ort.InferenceSession | None:
         return None
 
 
-def check_within(graph: Graph, runtime: ort.InferenceSession, x: Array, width: int) -> bool:
+def check_within(graph: Graph, runtime: Any, x: Array, width: int) -> bool:
     """Is some bound no whole range of the type? Runs are within all of them. A kernel that will not
     compute with such scales says so."""
     lo = x.astype(np.float64)

@@ -275,7 +275,7 @@ def test_a_fused_kernel_adds_up_as_the_operator_does(name: str, tmp_path: Path) 
     ("made", "op"),
     [
         (fused("FusedMatMul", {"x": (2, 300, 3), "w": (2, 300, 7)}, transA=1), "MatMul"),
-        (fused("FusedMatMul", {"x": (3, 300)}, {"w": numbers(300, 7)}, alpha=0.5), "MatMul"),
+        (fused("FusedMatMul", {"x": (3, 300)}, {"w": numbers(300, 7)}, alpha=0.5), "Gemm"),
         (conv(added=True), "Conv"),
         (fused("MatMulNBits", {"x": (1, 2, 32)},
                {"w": RNG.integers(0, 255, (3, 2, 8), np.uint8), "s": np.abs(numbers(3, 2))},

@@ -112,7 +112,7 @@ def executions(x: Array, w: Array, alpha: float, b: Array) -> Iterator[Array]:
         yield run if first else run + b
 
 
-def session(made: onnx.ModelProto) -> ort.InferenceSession:
+def session(made: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
