@@ -566,7 +566,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
 def _moves(node: onnx.NodeProto) -> bool:
     """Does a node copy numbers, without reading or making any?"""
     if node.op_type not in ("Resize", "Upsample"):
-        return node.op_type in MOVING
+        return node.op_type in (*MOVING, "MaxUnpool")
     modes = [a.s for a in node.attribute if a.name == "mode"]
     return modes in ([], [b"nearest"])
 
