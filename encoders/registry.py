@@ -56,6 +56,18 @@ def _check_narrow(operator: Operator, site: Site) -> None:
             )
 
 
+_TRANSFORM = (
+    "no contract says how it is computed (onnxruntime runs a fast transform of powers of two, with "
+    "angles in float32); write it as a MatMul by stored cosines and sines"
+)
+_INSTEAD = {
+    "DFT": _TRANSFORM,
+    "STFT": f"{_TRANSFORM}, or as a Conv by them",
+    "DeformConv": "where it reads its input is computed, and moves between pixels with rounding",
+}
+"""Why an operator has no meaning, or what to do instead."""
+
+
 def lookup(node: Node) -> Operator:
     """The operator of a node.
 
@@ -70,9 +82,9 @@ def lookup(node: Node) -> Operator:
         )
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
+        why = _INSTEAD.get(node.op, "'refine ops' lists the ones that are")
         raise UnsupportedModel(
-            f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; "
-            "'refine ops' lists the ones that are"
+            f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; {why}"
         )
     if node.opset < operator.since:
         raise UnsupportedModel(
