@@ -13,7 +13,7 @@ from encoders.rounding.accumulation import accumulating
 from encoders.rounding.operand_truncation import with_truncated_operands
 from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Node
-from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.foreign import WITHOUT_MEANING, is_known
 from onnx_import.passes.folding.fold import ALONE
 
 
@@ -56,18 +56,6 @@ def _check_narrow(operator: Operator, site: Site) -> None:
             )
 
 
-_TRANSFORM = (
-    "no contract says how it is computed (onnxruntime runs a fast transform of powers of two, with "
-    "angles in float32); write it as a MatMul by stored cosines and sines"
-)
-_INSTEAD = {
-    "DFT": _TRANSFORM,
-    "STFT": f"{_TRANSFORM}, or as a Conv by them",
-    "DeformConv": "where it reads its input is computed, and moves between pixels with rounding",
-}
-"""Why an operator has no meaning, or what to do instead."""
-
-
 def lookup(node: Node) -> Operator:
     """The operator of a node.
 
@@ -82,7 +70,7 @@ def lookup(node: Node) -> Operator:
         )
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
-        why = _INSTEAD.get(node.op, "'refine ops' lists the ones that are")
+        why = WITHOUT_MEANING.get(node.op, "'refine ops' lists the ones that are")
         raise UnsupportedModel(
             f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; {why}"
         )

@@ -41,6 +41,17 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
     ),
 }
 
+_TRANSFORM = (
+    "no contract says how it is computed (onnxruntime runs a fast transform of powers of two, with "
+    "angles in float32); write it as a MatMul by stored cosines and sines"
+)
+WITHOUT_MEANING: Mapping[str, str] = {
+    "DFT": _TRANSFORM,
+    "STFT": f"{_TRANSFORM}, or as a Conv by them",
+    "DeformConv": "where it reads its input is computed, and moves between pixels with rounding",
+}
+"""Of operators of ONNX without a meaning here, why that is, and what to write instead."""
+
 
 def is_known(domain: str, op: str) -> bool:
     """Is it an operator of ONNX, or one of these, or of a pipeline?"""
