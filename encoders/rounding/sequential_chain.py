@@ -37,6 +37,8 @@ from encoders.rounding.rounding_bounds import Rounder, beyond
 from encoders.rounding.tracked import Tracked, largest_of
 
 _LARGEST_STACK = 2**22
+_CLOSER = 2.0**-12  # of all that is added
+_UNSEEN = 2.0**-120  # what underflows, at a guess
 
 
 def chained(
@@ -155,7 +157,7 @@ class _Chain:
         E that is at least that much; infinite if none was found."""
         shape = self.partial.shape[:-1]
         before = exactly_zero(EXACT, shape) if self.start is None else self.start.error
-        error = np.zeros(shape)
+        error = self._guess(before.bound, shape)
         found = before
         for factor in (1.0, 1.0 + 2.0**-49, 1.0 + 2.0**-49, 1.0 + 2.0**-8):
             error = multiply_up(error, factor)
@@ -165,6 +167,20 @@ class _Chain:
                 break
             error = np.broadcast_to(add_up(before.bound, steps.bound), shape)
         return found
+
+    def _guess(self, before: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+        """Somewhat more than the error will be, as relative errors of roundings add up; 0 where
+        that is so much that a closer look pays. Whatever it is, the lemma looks at it."""
+        r = self.r
+        if r.exact or r.unit * self.partial.shape[-1] > _CLOSER:
+            return np.zeros(shape)
+        steps = r.unit * np.sum(self.partial, axis=-1)
+        for charge in (self.rounded, self.lost):
+            if some(charge.bound):
+                steps = steps + np.sum(charge.bound, axis=-1)
+        if r.flush_operands:
+            steps = steps + 2.0 * r.smallest_normal * self.partial.shape[-1]
+        return np.broadcast_to((before + steps) * (1.0 + 2.0**-20) + _UNSEEN, shape)
 
     def _reach(self, middle: FloatArray, radius: FloatArray) -> FloatArray | None:
         """Bounds on what each step rounds, from the runtime's own numbers; None where the contract

@@ -16,7 +16,7 @@ from encoders.arithmetic.values import Inputs
 from encoders.contract.contract import Blocked, RuntimeContract
 from encoders.contract.presets import PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.numbers.enclosure import Interval
-from encoders.numbers.formats import FloatFormat, round_array, small_format
+from encoders.numbers.formats import BINARY32, FloatFormat, round_array, small_format
 from encoders.operator import Site
 from encoders.ops.products import matmul
 from encoders.rounding import closed_chain, sequential_chain
@@ -107,3 +107,36 @@ def test_a_dot_product_is_bounded_as_tightly_as_by_gappa(terms: int) -> None:
     gappa += sum(Fraction(2 ** ceil(log2(k)), 2**25) for k in range(2, terms + 1))
     assert Fraction(float(bound)) <= gappa * (1 + Fraction(1, 10**9))
     assert Fraction(float(bound)) >= gappa * (1 - Fraction(1, 10**9))
+
+
+@pytest.mark.parametrize("contract", [SEQUENTIAL, SEQUENTIAL_FMA, BLOCKED], ids=lambda c: c.name)
+def test_what_is_guessed_of_an_error_changes_no_bound(
+    contract: RuntimeContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half the work where the guess is a good one, and the same bound whatever it is."""
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 0.5, (60, 5)).astype(np.float32).astype(np.float64)
+    low = rng.normal(0, 0.4, (1, 60)).astype(np.float32).astype(np.float64)
+    x, pinned = Interval(low, low + 0.25), replace(contract, compute_format=BINARY32)
+    looks: list[int] = []
+    guess, steps = sequential_chain._Chain._guess, sequential_chain._Chain._steps
+
+    def looked(chain: Any, error: Any) -> Any:
+        looks[-1] += 1
+        return steps(chain, error)
+
+    monkeypatch.setattr(sequential_chain._Chain, "_steps", looked)
+    bounds = []
+    for factor in (1.0, 0.0, 0.1, 30.0):
+
+        def guessed(chain: Any, *given: Any, factor: float = factor) -> Any:
+            return guess(chain, *given) * factor
+
+        monkeypatch.setattr(sequential_chain._Chain, "_guess", guessed)
+        looks.append(0)
+        bounds.append(traced(matmul.runtime, product_site(weights, 60, 5), [x], pinned).radius)
+    for found in bounds:
+        assert np.all(found.bound > 0)
+        np.testing.assert_allclose(found.bound, bounds[0].bound, rtol=1e-5)
+    chains = looks[0]
+    assert looks == [chains, 2 * chains, 2 * chains, chains]
