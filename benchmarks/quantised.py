@@ -53,7 +53,7 @@ from refine.search.evaluation import Hunt
 from refine.search.grid_steps import climbed
 
 RADII = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)
-TRIES, STARTS = 1000, 4
+TRIES, STARTS, CLIMBS = 1000, 4, 6000
 NETWORKS: Mapping[str, Callable[[], Network]] = {
     "dense, Relu": partial(mlp, 0),
     "dense, Tanh": partial(mlp, 1, (6, 24, 24, 3), "Tanh"),
@@ -84,8 +84,8 @@ class Pair:
         for start in samples[:STARTS]:
             best, there = start, self.sides.about(start)
             place = int(np.argmax(np.abs(there)))
-            for _ in range(TRIES):
-                x = _moved(rng, best, ball, share=rng.choice([0.03, 0.1, 0.3]))
+            for _ in range(CLIMBS):
+                x = _moved(rng, best, ball, share=rng.choice([0.0, 0.03, 0.1, 0.3]))
                 here = self.sides.about(x)
                 if here[place] * np.sign(there[place]) >= abs(there[place]):
                     best, there = x, here
@@ -132,7 +132,7 @@ def main() -> None:
                 table.add_row(name, form.value, *shown)
     Console().print(table)
     if given.save:
-        save(given.save, rows, tries=TRIES, contract=IEEE_ANY.name)
+        save(given.save, rows, tries=TRIES, climbs=CLIMBS, contract=IEEE_ANY.name)
 
 
 def measured(net: Network, form: Form) -> Iterator[dict[str, float]]:

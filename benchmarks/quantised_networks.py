@@ -222,5 +222,6 @@ def beside(source: Path, target: Path) -> Beside:
     """Both files of a pair, without graph optimisations."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
     copy, original = (onnxruntime.InferenceSession(str(p), options) for p in (target, source))
     return Beside(load(source), copy, original)

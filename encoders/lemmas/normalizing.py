@@ -333,6 +333,55 @@ NORMALIZED_ROW = Lemma(
     ),
 )
 
+_over, _deep, _line = value("kappa", "1/σ̂"), value("delta", "σ̂ − σ"), value("p", "u·d")
+_g, _of_over = number("g"), number("rho", "ρ")
+_of_deep, _off_line = bound("D"), bound("E")
+RELATIVE_DEPTH = Lemma(
+    "relative-depth",
+    "(σ̂ − σ)/σ̂ is g·(u·d) up to D·ρ + g·E: |1/σ̂ − g| ≤ ρ, |σ̂ − σ| ≤ D, |σ̂ − σ − u·d| ≤ E.",
+    OWN,
+    hypotheses=(),
+    assumed=(
+        within(_over - _g, _of_over),
+        within(_deep, _of_deep),
+        within(_deep - _line, _off_line),
+    ),
+    error=_deep * _over - _g * _line,
+    radius=_of_deep * _of_over + _g * _off_line,
+    by_way_of=(
+        within(_deep * (_over - _g), _of_deep * _of_over),
+        within(_g * (_deep - _line), _g * _off_line),
+    ),
+)
+
+_off, _on, _share, _near = value("t", "v·d"), value("zeta", "v·z"), value("r"), value("q")
+_w, _size_w, _of_on = number("w", signed=True), number("W"), number("Y")
+_of_off, _of_share, _of_near = bound("S"), bound("Q"), bound("V")
+FUNCTIONAL_OF_ROW = Lemma(
+    "functional-of-row",
+    "v·(ẑ − z) of rows z = c/σ and ẑ = (c + d)/σ̂ is (v·d)/σ̂ − (v·z)·r, r = (σ̂ − σ)/σ̂, which is "
+    "g·(v·d) − w·q up to S·ρ + (W + Y)·Q + Y·V: |v·d| ≤ S, |1/σ̂ − g| ≤ ρ, |v·z − w| ≤ Y, |w| ≤ W, "
+    "|r − q| ≤ Q, |q| ≤ V.",
+    OWN,
+    hypotheses=(_w <= _size_w, -_w <= _size_w),
+    assumed=(
+        within(_off, _of_off),
+        within(_over - _g, _of_over),
+        within(_on - _w, _of_on),
+        within(_share - _near, _of_share),
+        within(_near, _of_near),
+    ),
+    error=(_off * _over - _on * _share) - (_g * _off - _w * _near),
+    radius=_of_off * _of_over + (_size_w + _of_on) * _of_share + _of_on * _of_near,
+    rests_on=("relative-depth",),
+    by_way_of=(
+        within(_off * (_over - _g), _of_off * _of_over),
+        within(_on, _size_w + _of_on),
+        within(_on * (_share - _near), (_size_w + _of_on) * _of_share),
+        within((_on - _w) * _near, _of_on * _of_near),
+    ),
+)
+
 _limit = number("limit")
 KNOWN_OPERAND = Lemma(
     "known-operand",
@@ -358,5 +407,7 @@ LEMMAS = (
     FOLDED,
     ROUNDED_THRICE,
     NORMALIZED_ROW,
+    RELATIVE_DEPTH,
+    FUNCTIONAL_OF_ROW,
     KNOWN_OPERAND,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,27 @@ class Leaning(Interval):
         least = np.where(np.isfinite(norm), add_down(self.least, -norm), 0.0)
         forms = None if self.forms is None else self.forms.inflated(moved)
         return Leaning(wide.lo, wide.hi, self.index, np.maximum(least, 0.0), forms)
+
+
+@dataclass(frozen=True)
+class Parting(Leaning):
+    """The same, of whose run-time values it is known where they may be, `run`, and how rows go
+    there: they are off by `apart`, less their mean where a step takes that away.
+
+    What lies between a row and what it is at run time is in the hull of both, and of their forms.
+    """
+
+    run: Interval = field(kw_only=True)
+    apart: RowForms = field(kw_only=True)
+
+    def inflate(self, radius: FloatArray) -> Interval:
+        """The points within `radius` on the way to what the rows are at run time."""
+        wide = super().inflate(radius)
+        assert isinstance(wide, Leaning)
+        ends = np.fmin(self.lo, self.run.lo), np.fmax(self.hi, self.run.hi)
+        lo, hi = np.fmax(wide.lo, ends[0]), np.fmin(wide.hi, ends[1])
+        forms = None if self.forms is None else self.forms.towards(self.apart)
+        return Leaning(lo, hi, self.index, wide.least, forms)
 
 
 Flat = npt.NDArray[np.intp]
@@ -73,3 +94,8 @@ def least_norms(x: Interval) -> FloatArray | None:
 def row_forms(x: Interval) -> RowForms | None:
     """Of rows that are normalised, where anything is known."""
     return x.forms if isinstance(x, Leaning) else None
+
+
+def parting(x: Interval) -> RowForms | None:
+    """How rows that are normalised are off at run time, where anything is known."""
+    return x.apart if isinstance(x, Parting) else None

@@ -7,7 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
-from encoders.numbers.enclosure import FloatArray, add_up, dot_up, gamma, norms_up, sum_up
+from encoders.numbers.enclosure import (
+    UNIT,
+    FloatArray,
+    add_up,
+    dot_up,
+    gamma,
+    norms_up,
+    sum_up,
+)
 
 _MOST = 2**24  # entries of what is computed at once
 
@@ -51,6 +59,17 @@ class RowForms:
         by the means of that as well."""
         mean = sum_up(radius, axis=1)[:, None] / radius.shape[1] * (1.0 + 2.0**-50)
         return RowForms(self.middle, self.moves, add_up(self.rest, add_up(radius, mean)))
+
+    def towards(self, apart: RowForms) -> RowForms:
+        """Of every point of the way from these rows to others that are off from them by `apart`, in
+        unknowns of its own: the middle is half way."""
+        half = 0.5 * apart.middle
+        lost = (np.abs(self.middle) + np.abs(half)) * UNIT
+        return RowForms(
+            self.middle + half,
+            np.concatenate([self.moves, apart.moves, half[:, :, None]], axis=2),
+            add_up(add_up(self.rest, apart.rest), lost),
+        )
 
     def along(self, v: FloatArray) -> FloatArray:
         """(k, rows): how far functionals v (k, rows, n) are from what they are of the middle."""

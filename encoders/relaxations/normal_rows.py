@@ -8,10 +8,14 @@ of rows that vary by as much as they are long.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from encoders.lemmas.carrying import FOLLOWED
+from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.kernel import Radius, apply, carried_back
-from encoders.lemmas.normalizing import NORMALIZED_ROW
+from encoders.lemmas.normalizing import FUNCTIONAL_OF_ROW, NORMALIZED_ROW, RELATIVE_DEPTH
 from encoders.lemmas.rows import ALONG_ROW
 from encoders.numbers.enclosure import (
     UNIT,
@@ -27,6 +31,7 @@ from encoders.numbers.enclosure import (
     signed_sums_up,
     sum_up,
 )
+from encoders.numbers.row_forms import RowForms
 from encoders.relaxations.rows import Rows
 from encoders.relaxations.tangent_rows import Tangents, tangent
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
@@ -110,6 +115,102 @@ def normalized_limit(given: Radius, sigma: FloatArray, n: int) -> Radius:
     return apply(NORMALIZED_ROW, e=norm_moved(given), low=sigma, Y=longest(n))
 
 
+@dataclass(frozen=True)
+class Departing:
+    """Rows c (rows, n), of which `now` are forms, on the way to c + d: `apart` are forms of d, and
+    `way` of all that lies between; σ is in `sigma` (rows, 1) all along."""
+
+    now: RowForms
+    apart: RowForms
+    way: RowForms
+    sigma: Interval
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class _Line:
+    """ẑ − z as a line in d: g·(d − z₀·(u·d)), u = g·c₀/n and z₀ = g·c₀ of the middle c₀ of the way;
+    what functionals of it are off by hangs on how they move d and c, not on elements alone."""
+
+    rows: Departing
+    g: FloatArray  # (rows,), about 1/σ
+    u: FloatArray  # (rows, n)
+    over: FloatArray  # (rows,): how far 1/σ is from g
+    depth: Radius  # (rows,): of (σ̂ − σ)/σ̂ less g·(u·d)
+    along: Radius  # (rows,): of g·(u·d)
+
+
+def _line_of(rows: Departing, given: Radius) -> _Line:
+    """`given` (rows, n) bounds d before means are taken away."""
+    c, n = rows.way.middle, rows.way.middle.shape[1]
+    low, high = rows.sigma.lo[:, 0], rows.sigma.hi[:, 0]
+    lost = gamma(4 * n + 64)
+    with np.errstate(all="ignore"):
+        size = norms_up(c, axis=1)
+        centre = np.sqrt(size * size / n + rows.epsilon)
+        g = np.where((centre > 0.0) & np.isfinite(centre), 1.0 / centre, 0.0)
+        over = np.maximum(np.abs(1.0 / low - g), np.abs(1.0 / high - g))
+        over = np.where(low > 0.0, over + 8.0 * UNIT * (1.0 / low + g), np.inf)
+        u = c * (g / n)[:, None]
+        # z on the way is this far from z₀, and σ̂ − σ is z·d/n of one of them
+        off = rows.way.reach / np.minimum(low, centre) * (1.0 + lost)
+        off = (off + size * g * lost) / n * (1.0 + lost)
+    over, off = (np.where(np.isnan(v), np.inf, v) for v in (over, off))
+    reach = add_up(rows.apart.reach, norms_up(rows.apart.middle, axis=1))
+    length = norm_moved(given).moved(lambda v: v[:, 0]).and_also(_at_most(reach))
+    line = apply(ALONG_ROW, C=off, e=length)
+    straight = _at_most(_functionals(rows.apart, u[None])[0])
+    deep = (straight + line).and_also(length.times(1.0 / np.sqrt(n) * (1.0 + 4.0 * UNIT)))
+    depth = apply(RELATIVE_DEPTH, rho=over, D=deep, g=g, E=line)
+    return _Line(rows, g, u, over, depth, straight.times(g))
+
+
+def _at_most(size: FloatArray) -> Radius:
+    return apply(REAL_GAP, lo=-size, hi=size)
+
+
+def _functionals(forms: RowForms, v: FloatArray) -> FloatArray:
+    """(k, rows): how large functionals v (k, rows, n) of these rows are at most."""
+    middle = np.sum(v * forms.middle, axis=2)
+    lost = gamma(v.shape[2] + 4) * np.sum(np.abs(v * forms.middle), axis=2) + _TINY
+    return add_up(add_up(np.abs(middle), lost), forms.along(v))
+
+
+def _on_line(line: _Line, v: FloatArray, given: Radius, centred: bool) -> tuple[FloatArray, Radius]:
+    """Coefficients (k, rows, n) on d before means are taken away, and what functionals v of ẑ − z
+    are off by, (k, rows)."""
+    rows, g, n = line.rows, line.g, v.shape[2]
+    middle, near = rows.way.middle, rows.now.middle - rows.way.middle
+    lost = gamma(n + 16)
+    size, beside = np.sum(np.abs(v * middle), axis=2), np.sum(np.abs(v * near), axis=2)
+    along = np.sum(v * middle, axis=2)
+    w = g * along
+    # v·z less w: v·(c − c₀)/σ, and v·c₀ times what 1/σ is off by
+    with np.errstate(all="ignore"):
+        moved = np.abs(np.sum(v * near, axis=2)) + rows.now.along(v) + lost * (size + beside)
+        on = moved / rows.sigma.lo[:, 0] + (np.abs(along) + lost * size) * line.over
+        on = (on + lost * g * size) * (1.0 + lost) + _TINY
+    on = np.where(np.isnan(on), np.inf, on)
+    off = apply(
+        FUNCTIONAL_OF_ROW,
+        S=_at_most(_functionals(rows.apart, v)),
+        rho=np.broadcast_to(line.over, w.shape),
+        w=w,
+        W=np.abs(w),
+        Y=on,
+        Q=line.depth.on(w.shape),
+        V=line.along.on(w.shape),
+        g=np.broadcast_to(g, w.shape),
+    )
+    straight, turned = g[:, None] * v, (w * g)[:, :, None] * line.u
+    coefficients = straight - turned
+    missed = lost * (np.abs(straight) + np.abs(turned)) + _TINY
+    if centred:  # a mean, which coefficients whose sum is not quite 0 do not take away
+        tilt = np.abs(np.sum(coefficients, axis=2)) + np.sum(missed, axis=2)
+        missed = missed + (tilt / n)[:, :, None]
+    return coefficients, off + given.weighed(missed * (1.0 + lost), 1)
+
+
 def normalized_differences(
     rows: Rows,
     given: Radius,
@@ -118,10 +219,12 @@ def normalized_differences(
     centred: bool,
     mapped: DifferenceMap,
     charge: FloatArray,
+    departing: Departing | None = None,
 ) -> DifferenceMap:
     """Differences of normalised rows that are at most `limit` (rows, 1) long; `mapped` is what a
     Jacobian says of them, which costs about |c|·`charge`."""
     length = limit.moved(lambda v: v[:, 0])
+    line = None if departing is None else _line_of(departing, given)
 
     def backward(c: FloatArray) -> Moved:
         w = rows.split(c)
@@ -131,10 +234,22 @@ def normalized_differences(
         on_rows = rows.split(_taken(mapped.backward(rows.merge(v)), c))
         cost = add_up(dot_up(v, charge, 1), _TOGETHER * dot_up(on_rows, given.bound, 1))
         followed = cost <= ball.bound
-        pulled = mapped.backward(rows.merge(_where(followed, v)))
         # what w less its mean is rounded by is at most UNIT of it
-        left = ball.times(np.where(followed, 2.0 * UNIT, 1.0)).summed(axis=1)
-        return Moved(pulled.coefficients, carried_back((pulled.cost, left)))
+        left = ball.times(np.where(followed, 2.0 * UNIT, 1.0))
+        straight = np.zeros(v.shape)
+        if line is not None:
+            straight, off = _on_line(line, v, given, centred)
+            sizes = [_functionals(line.rows.apart, x) for x in (on_rows, straight)]
+            cost = np.minimum(cost, add_up(dot_up(v, charge, 1), sizes[0]))
+            better = add_up(off.bound, sizes[1]) < np.minimum(cost, ball.bound)
+            followed = (cost <= ball.bound) & ~better
+            left = ball.times(np.where(followed, 2.0 * UNIT, 1.0))
+            other = off + ball.times(2.0 * UNIT)
+            left = apply(FOLLOWED, m=better.astype(np.float64), r=left, q=other)
+            straight = _where(better, straight)
+        pulled = mapped.backward(rows.merge(_where(followed, v)))
+        through = _taken(pulled, c) + rows.merge(straight)
+        return Moved((through,), carried_back((pulled.cost, left.summed(axis=1))))
 
     return DifferenceMap(mapped.radius, backward)
 

@@ -10,17 +10,11 @@ from onnx import helper, numpy_helper
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph, Node
-from onnx_import.passes.attention.masks import WRITTEN
 from onnx_import.passes.body import Body
+from onnx_import.passes.masks import WRITTEN
 from onnx_import.tensors import code_of
 
-_SPELLED: Mapping[str, str] = {
-    "RecurrentSigmoid": "Sigmoid",
-    "RecurrentTanh": "Tanh",
-    "WholeAdd": "Add",
-    "WholeMul": "Mul",
-    "WholeSub": "Sub",
-}
+_SPELLED: Mapping[str, str] = {"WholeAdd": "Add", "WholeSub": "Sub", "WholeMul": "Mul"}
 _IR_VERSION = 8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction as Q
 from math import ceil, floor, isqrt
 
@@ -166,6 +167,55 @@ def normalized_row(d: Draw) -> World:
     return {**numbers, "n": Q(root * root), "low": low, "Y": Q(root)}, root * chord
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Two rows of two numbers, the roots of whose mean squares are rational, and functionals."""
+
+    c: list[Q]
+    other: list[Q]
+    sigma: Q
+    there: Q
+    v: list[Q]
+    u: list[Q]
+
+
+def _dot(a: list[Q], b: list[Q]) -> Q:
+    return a[0] * b[0] + a[1] * b[1]
+
+
+def _rows(d: Draw) -> Rows:
+    rows = (((1, 7), 5), ((7, 1), 5), ((-1, 7), 5), ((7, 17), 13), ((-7, -17), 13), ((1, 1), 1))
+    drawn = [(abs(d.real()) + Q(1, 8), *d.choice(rows)) for _ in range(2)]
+    c, other = ([times * x for x in row] for times, row, _ in drawn)
+    sigma, there = (times * root for times, _, root in drawn)
+    assert 2 * sigma * sigma == _dot(c, c)
+    v, u = ([d.real(), d.real()] for _ in range(2))
+    return Rows(c, other, sigma, there, v, u)
+
+
+def relative_depth(d: Draw) -> World:
+    """Of two rows, and a functional of what they are apart."""
+    at, g = _rows(d), abs(d.real())
+    depth = at.there - at.sigma
+    p = _dot(at.u, at.other) - _dot(at.u, at.c)
+    numbers = {"kappa": 1 / at.there, "delta": depth, "p": p, "g": g}
+    bounds = {"rho": d.beyond(1 / at.there - g), "D": d.beyond(depth), "E": d.beyond(depth - p)}
+    return {**numbers, **bounds}, 1 - at.sigma / at.there - g * p
+
+
+def functional_of_row(d: Draw) -> World:
+    """Of two rows, and a functional of what they are when normalised."""
+    at, g, w = _rows(d), abs(d.real()), d.real()
+    moved = [b - a for a, b in zip(at.c, at.other, strict=True)]
+    t, q, on = _dot(at.v, moved), g * _dot(at.u, moved), _dot(at.v, at.c) / at.sigma
+    r = 1 - at.sigma / at.there
+    numbers = {"t": t, "q": q, "zeta": on, "r": r, "kappa": 1 / at.there, "g": g, "w": w}
+    bounds = {"S": d.beyond(t), "Q": d.beyond(r - q), "V": d.beyond(q), "Y": d.beyond(on - w)}
+    bounds |= {"rho": d.beyond(1 / at.there - g), "W": d.beyond(w)}
+    result = _dot(at.v, at.other) / at.there - _dot(at.v, at.c) / at.sigma
+    return {**numbers, **bounds}, result - (g * t - w * q)
+
+
 WORLDS: dict[str, Callable[[Draw], World]] = {
     "roots-apart": roots_apart,
     "reciprocal-root": reciprocal,
@@ -179,6 +229,8 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "folded": folded,
     "rounded-thrice": rounded_thrice,
     "normalized-row": normalized_row,
+    "relative-depth": relative_depth,
+    "functional-of-row": functional_of_row,
     "known-operand": known_operand,
 }
 

@@ -136,13 +136,25 @@ def _mean_square(c: FloatArray, radius: FloatArray, slack: FloatArray, deviation
 
 
 def _square_near(forms: RowForms) -> Interval:
-    """Of Σc²/n, (rows, 1): norms are within `reach` of the middle's."""
+    """Of Σc²/n, (rows, 1): norms are within `reach` of the middle's; along the middle, they are
+    what a functional of the row is, and across it at most `reach`."""
     n = forms.middle.shape[1]
     norm, reach = norms_up(forms.middle, axis=1)[:, None], forms.reach[:, None]
+    less = 1.0 - gamma(4 * n + 16)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = np.where(norm > 0.0, forms.middle / norm, 0.0)  # no longer than 1
+        moved = forms.along(unit[None])[0][:, None]
+        # as much as the rounded unit vector and its product with the middle are off by
+        moved = moved + gamma(4 * n + 16) * (norm + reach)
+    moved = np.where(np.isfinite(moved), np.minimum(moved, reach), reach)
     outer = add_up(norm, reach)
-    inner = np.maximum(add_down(norm * (1.0 - gamma(4 * n + 16)), -reach), 0.0)
+    far = add_up(norm, moved)
+    square = np.minimum(
+        multiply_up(outer, outer), add_up(multiply_up(far, far), multiply_up(reach, reach))
+    )
+    inner = np.maximum(add_down(norm * less, -moved), 0.0)
     low = np.maximum(inner * inner / n * (1.0 - 2.0**-50) - 2.0**-1000, 0.0)
-    return Interval(low, multiply_up(outer, outer) / n * (1.0 + 2.0**-50))
+    return Interval(low, square / n * (1.0 + 2.0**-50))
 
 
 def jacobian(v: Normalized, centred: bool) -> Interval | LowRank:

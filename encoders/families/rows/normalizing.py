@@ -42,7 +42,7 @@ from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
 from encoders.numbers.formats import BINARY64, FloatFormat
-from encoders.numbers.leaning import least_norms, row_forms
+from encoders.numbers.leaning import least_norms, parting, row_forms
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -53,6 +53,7 @@ from encoders.operator import (
 )
 from encoders.relaxations.low_rank import multiply_adds
 from encoders.relaxations.normal_rows import (
+    Departing,
     normalized_differences,
     normalized_limit,
     normalized_values,
@@ -289,6 +290,10 @@ def normalizing_operator(
         length = normalized_limit(given, found.sigma.lo, rows.length)
         limit = limit.and_also(length.on(limit.shape))
         inner = row_differences(rows, rows, slopes, given, limit)
+        now, apart, way = row_forms(ranges[0]), parting(ranges[0]), row_forms(hull)
+        departing = None
+        if now is not None and apart is not None and way is not None:
+            departing = Departing(now, apart, way, found.sigma, epsilon(site))
         inner = normalized_differences(
             rows,
             given,
@@ -296,6 +301,7 @@ def normalizing_operator(
             centred=layout.centred,
             mapped=inner,
             charge=np.minimum(row_charge(slopes, given.bound), limit.bound),
+            departing=departing,
         )
         return scaled_differences(inner, parameters(site)[0])
 

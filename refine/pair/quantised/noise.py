@@ -26,18 +26,15 @@ from encoders.lemmas.differences import BOTH_SIDES
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
 from encoders.lemmas.ranges.making import both_ranges, pulled_range
 from encoders.lemmas.ranges.placing import range_of
-from encoders.numbers.enclosure import (
-    FloatArray,
-    Interval,
-    add_up,
-)
+from encoders.numbers.enclosure import FloatArray, Interval, add_up
+from encoders.numbers.leaning import Leaning
 from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
 from encoders.scheduling import contract_at
 from refine.bounds.backward import pull_back, unit_functionals
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
-from refine.bounds.optimising import CHUNK_BYTES
+from refine.bounds.optimising import chunks
 from refine.bounds.pruning import (
     Effort,
     Rows,
@@ -50,6 +47,7 @@ from refine.pair.quantised.bends import cut, ordered, phases, undecided
 from refine.pair.quantised.changed_layers import changed_layer
 from refine.pair.quantised.lifting import Role
 from refine.pair.quantised.lockstep import Lockstep
+from refine.pair.quantised.parting import parting
 from refine.pair.quantised.through import (
     Meeting,
     Ranges,
@@ -225,7 +223,8 @@ class _Bounding:
         """Enters what is known behind a node; what its run loses."""
         maps, ranges, out = self.ranges.maps, self.ranges, step.output
         copy, role = self._copy[step.name], self.pair.copy.roles[step.name]
-        real = [maps.values[t] for t in step.reads]
+        real: list[Interval] = [maps.values[t] for t in step.reads]
+        real[:1] = [self._rows(step)] if step.operator.normalizes is not None else real[:1]
         mapped = step.operator.values(step.site, real)
         maps.value_maps[step.name] = mapped
         maps.values[out] = range_of(known(mapped.range))
@@ -334,7 +333,8 @@ class _Bounding:
     ) -> tuple[Through, Interval, RoundingBound]:
         errors = [self.ranges.radii[t] for t in step.reads]
         if step.operator.normalizes is not None:
-            real = [Meeting(x.lo, x.hi, run) for x, run in zip(real, held, strict=True)]
+            meeting = (Meeting(x.lo, x.hi, run) for x, run in zip(real, held, strict=True))
+            real = [x if isinstance(x, Leaning) else m for x, m in zip(real, meeting, strict=True)]
         elif self.backward and len(real) == 1 and not step.affine:
             most = _COMPARED // max(self.effort.elements, 1)
             real = [ordered(real[0], partial(self._highest, step.reads[0]), most)]
@@ -363,6 +363,14 @@ class _Bounding:
             )
         self._keep_grid(step, lost)
         return cut(step, through, after, self.ranges.maps.values[step.output]), after, lost
+
+    def _rows(self, step: Step) -> Interval:
+        """Ranges of rows that are normalised, and what else there is time to know of these."""
+        left = _MOST - self.carried if self.backward and self.carried <= _MUCH else 0
+        affordable = int(_SHARE * left) // max(self.effort.elements, 1)
+        x = parting(self.ranges, step, self.tick, affordable)
+        self.carried += 4 * x.lo.size * self.effort.elements if isinstance(x, Leaning) else 0
+        return x
 
     def _keep_grid(self, step: Step, lost: RoundingBound) -> None:
         """Numbers of a grid that are moved about, or converted, are that still, up to what is lost
@@ -410,7 +418,7 @@ class _Bounding:
         maps = self.ranges.maps
         x = maps.values[out]
         lo, hi = x.lo.reshape(-1).copy(), x.hi.reshape(-1).copy()
-        for chunk in self._chunks(rows):
+        for chunk in chunks(self.pair.meant, rows, copies=4):
             c = unit_functionals(x.shape, chunk)
             pulled = pull_back(maps, {out: np.concatenate([c, -c])}, {}, self.tick)
             hi[chunk] = np.minimum(hi[chunk], pulled.upper[: len(chunk)])
@@ -429,7 +437,7 @@ class _Bounding:
         low, high = held.lo.reshape(-1).copy(), held.hi.reshape(-1).copy()
         final = out in self.pair.meant.outputs
         found: list[tuple[Rows, Radius]] = []
-        for chunk in self._chunks(rows):
+        for chunk in chunks(self.pair.meant, rows, copies=4):
             c = unit_functionals(d.shape, chunk)
             k = len(chunk)
             signs = np.concatenate([c, -c])
@@ -468,12 +476,6 @@ class _Bounding:
         before = self.worst.get(out)
         if before is None or before.total < radius.bound[place]:
             self.worst[out] = self.last.spent(place, float(radius.bound[place]))
-
-    def _chunks(self, rows: Rows) -> list[Rows]:
-        graph = self.pair.meant
-        widest = max(t.size for name, t in graph.types.items() if not graph.is_constant(name))
-        size = max(int(CHUNK_BYTES // (8 * max(widest, 1) * 4)), 1)
-        return [rows[i : i + size] for i in range(0, len(rows), size)]
 
     def _highest(self, tensor: str, c: FloatArray) -> FloatArray:
         """What functionals of a tensor are at most, of real and of run-time values."""

@@ -17,6 +17,7 @@ from encoders.lemmas.differences import GIVEN_ERROR
 from encoders.lemmas.kernel import Radius, apply, carried_back, exactly_zero
 from encoders.lemmas.ranges.making import given_ranges
 from encoders.numbers.enclosure import (
+    SMALLEST,
     UNIT,
     BoolArray,
     FloatArray,
@@ -109,7 +110,9 @@ class Spent:
 
 @dataclass
 class Walk:
-    """Functionals of x and of d on their way back."""
+    """Functionals of x and of d on their way back. With `unknowns` what each element of a range may
+    be is one number in all functionals: coefficients on these, as far as they reach, are kept by
+    name, (k, elements)."""
 
     ranges: Ranges
     tick: Callable[[], None]
@@ -118,6 +121,7 @@ class Walk:
     total: FloatArray = field(default_factory=lambda: np.zeros(0))
     costs: list[Radius] = field(default_factory=list)
     shares: dict[str, FloatArray] = field(default_factory=dict)
+    unknowns: dict[str, FloatArray] | None = None
 
     def put(self, where: dict[str, FloatArray], tensor: str, c: FloatArray | None) -> None:
         """Adds coefficients on a tensor; each sum is off by at most U of itself."""
@@ -132,6 +136,17 @@ class Walk:
     def spend(self, upper: FloatArray) -> None:
         """Adds what some part of the functionals is at most."""
         self.total = add_up(self.total, upper)
+
+    def vary(self, name: str, c: FloatArray, x: Interval) -> None:
+        """Adds functionals of numbers in ranges, each an unknown of its own."""
+        middle, radius = midpoint_radius(x)
+        if self.unknowns is None:
+            self.spend(add_up(inner_up(c, middle), dot_up(c, radius)))
+            return
+        reach = (c * radius).reshape(len(c), -1)
+        lost = add_up(dot_up(c, radius) * UNIT, reach.shape[1] * SMALLEST)
+        self.spend(add_up(inner_up(c, middle), lost))
+        self.unknowns[name] = reach
 
     def carry(self, step: Step) -> None:
         """Puts what has arrived behind a step on what it reads."""
@@ -180,10 +195,13 @@ class Walk:
         if through.shift is not None:
             self._values(step, through.shift, d)
         if through.range is not None:
-            middle, radius = midpoint_radius(through.range)
-            self.spend(add_up(inner_up(d, middle), dot_up(d, radius)))
+            self.vary(f"{step.name}//range", d, through.range)
         if through.noise is not None:
-            self.costs.append(through.noise.on(d.shape[1:]).weighed(d))
+            noise = through.noise.on(d.shape[1:])
+            if self.unknowns is None:
+                self.costs.append(noise.weighed(d))
+            else:
+                self.vary(f"{step.name}//noise", d, Interval(-noise.bound, noise.bound))
 
     def _rounded(self, where: dict[str, FloatArray], tensor: str, c: FloatArray) -> None:
         """Charges one rounding of each coefficient."""
