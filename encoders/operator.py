@@ -257,7 +257,8 @@ class Operator:
     did before; a scalar formula per element need not say so (refine/bounds/widened.py). `formulas`
     counts the formulas by which runtimes compute it: the rounding bound covers all, and `runtime`
     is one of them; `followed` are all of them, the order of sums apart, where relative precisions
-    can follow them. `notes(site)` says where runtimes are known to part from the specification.
+    can follow them, at sites that `follows` holds of. `notes(site)` says where runtimes are known
+    to part from the specification.
     `meant(site)` says what a node with quantised tensors computes of the real numbers that these
     stand for (`encoders.quantizing`), None where it says nothing.
     What searches, comparisons and schedules may know of it is in `breaks`, `jump`, `likeness` and
@@ -322,6 +323,7 @@ class Operator:
     absorbs: Absorbing | None = None
     meant: Callable[[Site], Meaning | None] = field(default=lambda site: None)
     followed: tuple[RuntimeSemantics, ...] = ()
+    follows: Callable[[Site], bool] = field(default=lambda site: True)
     keeps: Callable[[Site, Sequence[Interval], RuntimeContract], Interval | None] | None = None
     executed: Callable[[Sequence[Interval]], Interval] | None = None
     squares: Callable[[Site, RuntimeContract], float | None] | None = None

@@ -72,6 +72,7 @@ def smooth_operator(
     runtime: Runtime,
     check: Callable[[Site], None] = check_float,
     uncharged: Callable[[Site, Interval], FloatArray] | None = None,
+    charged: Callable[[Site], bool] | None = None,
     defined: Defined = lambda bound, site, x: bound,
     uses: tuple[Function, ...] = (),
     element: Callable[[Site, int], Element] | None = None,
@@ -83,7 +84,8 @@ def smooth_operator(
     """An operator y = f(x), element by element.
 
     `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two semantics; what `runtime`
-    computes without rounding may differ from `real` by `uncharged(site, x)`. `uses` names the
+    computes without rounding may differ from `real` by `uncharged(site, x)`, but not at sites that
+    `charged` holds of. `uses` names the
     elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
     x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
     pairs of branches) that runtimes use; the rounding bound covers them too. `defined` asks where
@@ -138,13 +140,15 @@ def smooth_operator(
             preconditions=tuple(c for b in each for c in b.preconditions),
         )
         radius = bound.radius
-        if uncharged is not None and not contract.exact:
+        differs = charged is None or not charged(site)
+        if uncharged is not None and differs and not contract.exact:
             apart = uncharged(site, inputs[0]) * (1.0 + 2.0**-40)
             radius = radius + apply(FORMULA_APART, U=apart)
         return defined(replace(bound, radius=radius), site, inputs[0]).using("mean-of-lines")
 
     plain = [form for form in (runtime, *alternatives) if not isinstance(form, tuple)]
-    exact = branches is None and uncharged is None and len(plain) == 1 + len(alternatives)
+    alike = uncharged is None or charged is not None
+    exact = branches is None and alike and len(plain) == 1 + len(alternatives)
     return Operator(
         name,
         since,
@@ -155,6 +159,7 @@ def smooth_operator(
         differences=differences,
         rounding=rounding,
         followed=tuple(_alone(form) for form in plain) if exact else (),
+        follows=charged or (lambda site: True),
         element=element,
         functions=uses,
         per_element=True,

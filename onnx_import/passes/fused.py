@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from onnx_import.graph import Array, Node, TensorType
+from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
 from onnx_import.passes.recurrent import quantised_lstm
 
@@ -247,6 +247,8 @@ def _fast_gelu(body: Body) -> None:
     """x/2·(1 + tanh(x·(c·x·x + b))), with the numbers that the kernel has."""
     x = body.node.inputs[0]
     kind = body.types[x].dtype.numpy
+    if body.types[x].dtype is DType.FLOAT64:  # without a kernel, and what runs has other numbers
+        raise body.unsupported("supported are float32 and float16")
     x = body.add("Add", x, _given(body, 1)) if _given(body, 1) else x
     half, one, b, c = (
         body.store(np.asarray(np.float32(v), kind))

@@ -57,7 +57,7 @@ def hardmax(body: Body) -> None:
 def shrink(body: Body) -> None:
     """x + bias below −lambd, x − bias above lambd, 0 between."""
     (x,), kind = body.node.inputs, body.types[body.node.inputs[0]].dtype
-    if kind.name not in ("FLOAT32", "FLOAT64"):
+    if kind is not DType.FLOAT32:  # onnxruntime computes in float32, whatever the type
         raise body.unsupported(f"its attributes are float32 numbers, and its input {kind.value}")
     edge, bias = (np.float32(body.number(name, given)) for name, given in _SHRINK)
     if edge < 0:

@@ -278,7 +278,7 @@ def followed(
     forms: tuple[RuntimeSemantics, ...] = operator.followed
     if operator.movement:
         forms = (operator.runtime,)
-    elif not forms or not _is_plain(step, here):
+    elif not forms or not operator.follows(site) or not _is_plain(step, here):
         return None
     here = here if operator.factors else here.for_sums()
     wide = None if operator.movement else here.wider_than(site.outputs[0].dtype)

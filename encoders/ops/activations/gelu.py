@@ -25,6 +25,7 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Site
+from onnx_import.graph import DType
 
 _HALF = Fraction(1, 2)
 _CUBIC = Fraction(44715, 1000000)
@@ -68,12 +69,15 @@ def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
 
 
 def uncharged(site: Site, x: Interval) -> FloatArray:
-    """What the float64 constants √(2/π) and 0.044715 leave out.
+    """What constants √(2/π) and 0.044715 that are off by the relative e leave out.
 
-    They change the argument t of tanh by less than 2^-51·|t|, hence the result by less than
-    ½|x|·2^-51·max t·sech²(t), and t·sech²(t) < 0.45 (its largest value is where 2t·tanh(t) = 1).
+    They change the argument t of tanh by less than 2e(1 + e)·|t|, hence the result by less than
+    ½|x|·2e(1 + e)²·max t·sech²(t), and t·sech²(t) < 0.45 (its largest value is where
+    2t·tanh(t) = 1). Numbers of float64 hold them up to 2^-53; in the type double, onnxruntime has
+    those of float32, as the function that ONNX defines has: 2^-24.
     """
-    return x.magnitude * 2.0**-52 if _by_tanh(site) else np.zeros_like(x.lo)
+    off = 2.0**-24 if site.type_of(0).dtype is DType.FLOAT64 else 2.0**-52
+    return x.magnitude * (0.5 * off) if _by_tanh(site) else np.zeros_like(x.lo)
 
 
 def gradient(r: Reverse) -> Carried:

@@ -25,10 +25,11 @@ from encoders.functions.curve import (
     within,
 )
 from encoders.gradients.rule import Carried, Gradient, Reverse
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.numbers.formats import BINARY64, round_down, round_up
 from encoders.operator import Field, Site
 from encoders.relaxations.elements import broadcast_element
+from onnx_import.graph import DType
 
 _INFINITY = float("inf")
 
@@ -135,6 +136,18 @@ def swish_divided(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
     return arithmetic.divide(arithmetic.multiply(x, clipped), six)
 
 
+def swish_uncharged(site: Site, x: Interval) -> FloatArray:
+    """In the type double onnxruntime runs the function that ONNX defines, whose 1/6 is a number of
+    float32: off by less than 2^-26, which is multiplied by x where the line is cut off, not far
+    beyond ±3, and by x again."""
+    size = x.magnitude
+    return size * np.minimum(size, 4.0) * 2.0**-26
+
+
+def swish_charged(site: Site) -> bool:
+    return site.type_of(0).dtype is not DType.FLOAT64
+
+
 _AT_KINKS = "at both kinks it has the slope outside"
 
 
@@ -177,5 +190,7 @@ OPERATORS = (
         runtime=swish_runtime,
         element=broadcast_element,
         alternatives=(swish_divided,),
+        uncharged=swish_uncharged,
+        charged=swish_charged,
     ).derived(Gradient(rule=_swish_gradient, convention=_AT_KINKS)),
 )

@@ -9,6 +9,9 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
 from encoders.curves.gated_curves import MISH
 from encoders.families.smooth import smooth_operator
+from encoders.families.softplus import as_one, as_written
+from encoders.functions.exp import EXP
+from encoders.functions.log import LOG
 from encoders.functions.softplus import SOFTPLUS
 from encoders.functions.tanh import TANH
 from encoders.gradients.rule import unary
@@ -21,8 +24,11 @@ def real(site: Site, x: ObjectArray, field: Field) -> ObjectArray:
 
 
 def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
-    gate = arithmetic.function(TANH, arithmetic.function(SOFTPLUS, x))
-    return arithmetic.multiply(x, gate)
+    return arithmetic.multiply(x, arithmetic.function(TANH, as_one(site, x, arithmetic)))
+
+
+def as_function(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
+    return arithmetic.multiply(x, arithmetic.function(TANH, as_written(site, x, arithmetic)))
 
 
 def _slope(x: Term, y: Term, up: Term) -> Term:
@@ -32,6 +38,12 @@ def _slope(x: Term, y: Term, up: Term) -> Term:
 
 OPERATORS = (
     smooth_operator(
-        "Mish", 18, lambda site: MISH, real=real, runtime=runtime, uses=(SOFTPLUS, TANH)
+        "Mish",
+        18,
+        lambda site: MISH,
+        real=real,
+        runtime=runtime,
+        alternatives=(as_function,),
+        uses=(SOFTPLUS, TANH, EXP, LOG),
     ).derived(unary(_slope)),
 )

@@ -94,7 +94,8 @@ def _forms(step: Step) -> tuple[RuntimeSemantics, ...] | None:
     """The formulas by which runtimes compute the node; None where not all are known."""
     operator = step.operator
     forms = tuple(dict.fromkeys((operator.runtime, *operator.followed)))
-    return None if operator.formulas > len(forms) else forms
+    every = operator.formulas <= len(forms) and operator.follows(step.site)
+    return forms if every else None
 
 
 def _dtype_of(step: Step) -> DType:
