@@ -240,8 +240,11 @@ def test_emulation_is_onnxruntime(case: Example) -> None:
 
 @every_case
 def test_real_meaning_is_the_reference(case: Example) -> None:
-    if case.name in ("LRN", "GlobalLpPool"):
-        pytest.skip("the reference has none, or sums the squares of the first channels only")
+    if case.name in ("LRN", "GlobalLpPool") or case.nodes[0][0] == "Shrink":
+        pytest.skip(
+            "the reference has none, or sums the squares of the first channels only, or of "
+            "doubles it is refused"
+        )
     check_against_reference(case)
 
 

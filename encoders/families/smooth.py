@@ -27,6 +27,7 @@ from encoders.lemmas.functions import BRANCHES, FORMULA_APART
 from encoders.lemmas.kernel import Radius, any_of, apply
 from encoders.lemmas.ranges.making import hull_of
 from encoders.numbers.enclosure import FloatArray, Interval
+from encoders.numbers.formats import BINARY64
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -78,6 +79,7 @@ def smooth_operator(
     element: Callable[[Site, int], Element] | None = None,
     branches: tuple[Runtime, Runtime] | None = None,
     alternatives: tuple[Runtime | tuple[Runtime, Runtime], ...] = (),
+    in_double: tuple[Runtime, ...] = (),
     breaks: Breaks = NOWHERE,
     keeps: Keeps | None = None,
 ) -> Operator:
@@ -88,7 +90,8 @@ def smooth_operator(
     `charged` holds of. `uses` names the
     elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
     x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
-    pairs of branches) that runtimes use; the rounding bound covers them too. `defined` asks where
+    pairs of branches) that runtimes use; the rounding bound covers them too, and those `in_double`
+    where numbers are of that format. `defined` asks where
     f has a value.
     """
 
@@ -131,7 +134,9 @@ def smooth_operator(
     def rounding(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
+        double = contract.format_of(site.outputs[0].dtype) == BINARY64
         forms = (runtime if branches is None else branches, *alternatives)
+        forms = (*forms, *in_double) if double else forms
         slopes = slopes_of(curve(site), inputs[0])
         each = [_of_form(form, site, inputs[0], contract, slopes) for form in forms]
         bound = replace(
@@ -146,9 +151,10 @@ def smooth_operator(
             radius = radius + apply(FORMULA_APART, U=apart)
         return defined(replace(bound, radius=radius), site, inputs[0]).using("mean-of-lines")
 
-    plain = [form for form in (runtime, *alternatives) if not isinstance(form, tuple)]
+    every = (runtime, *alternatives, *in_double)
+    plain = [form for form in every if not isinstance(form, tuple)]
     alike = uncharged is None or charged is not None
-    exact = branches is None and alike and len(plain) == 1 + len(alternatives)
+    exact = branches is None and alike and len(plain) == len(every)
     return Operator(
         name,
         since,
@@ -163,7 +169,7 @@ def smooth_operator(
         element=element,
         functions=uses,
         per_element=True,
-        formulas=1 + len(alternatives),
+        formulas=len(every),
         breaks=breaks,
         keeps=keeps,
     )

@@ -43,7 +43,7 @@ OPERATORS = (
         lambda site: MISH,
         real=real,
         runtime=runtime,
-        alternatives=(as_function,),
+        in_double=(as_function,),
         uses=(SOFTPLUS, TANH, EXP, LOG),
     ).derived(unary(_slope)),
 )

@@ -54,7 +54,7 @@ OPERATORS = (
         lambda site: SOFTPLUS.shape,
         real=lambda site, x, field: field.function(SOFTPLUS, x),
         runtime=as_one,
-        alternatives=(as_written,),
+        in_double=(as_written,),
         uses=(SOFTPLUS, EXP, LOG),
         keeps=of_function(SOFTPLUS),
         defined=_power_held,
