@@ -145,6 +145,7 @@ def swish_uncharged(site: Site, x: Interval) -> FloatArray:
 
 
 def swish_charged(site: Site) -> bool:
+    """Is a runtime's 1/6 that of the format?"""
     return site.type_of(0).dtype is not DType.FLOAT64
 
 

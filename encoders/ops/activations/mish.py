@@ -28,6 +28,7 @@ def runtime(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
 
 
 def as_function(site: Site, x: V, arithmetic: Arithmetic[V]) -> V:
+    """With Softplus as ONNX's function has it."""
     return arithmetic.multiply(x, arithmetic.function(TANH, as_written(site, x, arithmetic)))
 
 
