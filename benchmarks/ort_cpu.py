@@ -177,6 +177,11 @@ def convolutions(rng: np.random.Generator) -> Iterator[Case]:
             yield Case("ConvTranspose", size, (back,), (1, c, s, s), {"w": w, "b": b})
 
 
+def determinants() -> Iterator[Case]:
+    for n in (*range(1, 6), 8, 10):
+        yield Case("Det", f"n={n}", (node("Det", "x"),), (2, n, n), {})
+
+
 def normalizations(rng: np.random.Generator) -> Iterator[Case]:
     for n in LENGTHS[:-1]:
         g, b, m = (rng.standard_normal(4).astype(np.float32) for _ in range(3))
@@ -230,7 +235,8 @@ def functions() -> Iterator[Case]:
 
 def cases(seed: int = 0) -> list[Case]:
     rng = np.random.default_rng(seed)
-    return [*reductions(), *products(rng), *convolutions(rng), *normalizations(rng), *functions()]
+    sums = (*reductions(), *products(rng), *convolutions(rng), *normalizations(rng))
+    return [*sums, *functions(), *determinants()]
 
 
 def write(case: Case, path: Path) -> Path:

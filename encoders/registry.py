@@ -13,7 +13,7 @@ from encoders.rounding.accumulation import accumulating
 from encoders.rounding.operand_truncation import with_truncated_operands
 from onnx_import.errors import UnsupportedModel, shorten
 from onnx_import.graph import Node
-from onnx_import.onnx.foreign import is_known
+from onnx_import.onnx.foreign import WITHOUT_MEANING, is_known
 from onnx_import.passes.folding.fold import ALONE
 
 
@@ -70,9 +70,9 @@ def lookup(node: Node) -> Operator:
         )
     if operator is None:
         full = f"{node.domain}.{node.op}" if node.domain else node.op
+        why = WITHOUT_MEANING.get(node.op, "'refine ops' lists the ones that are")
         raise UnsupportedModel(
-            f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; "
-            "'refine ops' lists the ones that are"
+            f"node '{node.name}': operator {full} (opset {node.opset}) is not supported; {why}"
         )
     if node.opset < operator.since:
         raise UnsupportedModel(

@@ -15,9 +15,8 @@ from onnx_import.graph import Array, TensorType
 def reduction_at(site: Site) -> Reduction:
     """What a rule of a contract can ask of this place."""
     node = site.node
-    of_node = partial(
-        Reduction, node.op, node.name, type=site.outputs[0].dtype, written=node.written
-    )
+    own = node.written or node.alike
+    of_node = partial(Reduction, node.op, node.name, type=site.outputs[0].dtype, written=own)
     operator = operators().get(node.op)
     if operator is None or operator.sums is None:
         return of_node()

@@ -132,6 +132,8 @@ _SPELLED: Mapping[str, str] = {
     "MaskedSoftmax": "Softmax",
     "MaskedWhere": "Where",
     "Narrow": "Cast",
+    "RecurrentSigmoid": "Sigmoid",
+    "RecurrentTanh": "Tanh",
     "Truncate": "Cast",
     "WholeAdd": "Add",
     "WholeMul": "Mul",
@@ -160,8 +162,9 @@ class Node:
     `inputs` keeps ONNX's positions: an omitted optional input is the empty string. `opset` is the
     version of the operator set of `domain` that the model imports, so that an operator can tell
     which of its own versions is meant. `written` says that the file has this node, with these
-    inputs and outputs, rather than one that it was decomposed from; `stored` are the positions of
-    the inputs that the file stores as constants: nobody computes them, and no caller replaces them.
+    inputs and outputs, rather than one that it was decomposed from; `alike` that it is part of one
+    whose kernel computes it as this operator's own would. `stored` are the positions of the inputs
+    that the file stores as constants: nobody computes them, and no caller replaces them.
     """
 
     name: str
@@ -172,6 +175,7 @@ class Node:
     opset: int
     domain: str = ""
     written: bool = False
+    alike: bool = False
     stored: frozenset[int] = frozenset()
 
     def describe(self) -> str:

@@ -61,6 +61,8 @@ NAMES_OPERATORS: dict[str, str] = {
     "encoders/contract/presets.py": "what one runtime does in some operators: its contract",
     "encoders/families/rows/spelled.py": "the nodes that a normalisation is written out as",
     "encoders/functions/exp.py": "what one runtime does in some operators: its figures",
+    "encoders/functions/sigmoid.py": "what kernels do in layers over time: its figures",
+    "encoders/functions/tanh.py": "what kernels do in layers over time: its figures",
     "gpu_check/cuda/sources.py": "a word of CUDA's that is spelled as an operator",
     "gpu_check/probe/modes.py": "the models of one node by which a runtime is asked what it does",
     "gpu_check/runtimes/array_calls.py": "the call for each operator of libraries like numpy",

@@ -236,3 +236,56 @@ def test_a_product_of_attributes_that_overflows_has_no_bound(
         graph = load(saved(recipe, kind, {"gamma": gamma * factor}, {}, path))
         bound = network_bounds(graph, box, IEEE_ANY).maps.errors["y"]
         assert np.all(np.isfinite(bound)) == bounded
+
+
+@pytest.mark.parametrize("halves", ["half_pixel", "output_half_pixel"])
+@pytest.mark.parametrize("scale", [3e38, -3e38, 1e30, 1e19, 1e-19, 1e-42, 0.5])
+def test_regions_are_read_where_onnxruntime_reads_them_or_refused(
+    scale: float, halves: str, tmp_path: Path
+) -> None:
+    """Where edges overflow their length is a NaN, and so is what is read, which lies nowhere."""
+    path, rng = tmp_path / "m.onnx", np.random.default_rng(2)
+    x = rng.normal(0, 1, (1, 2, 3, 4)).astype(np.float32)
+    for size, mode, ratio in itertools.product((1.0, 3e37, 1e-38), ("avg", "max"), (1, 2)):
+        rois = (size * np.array([[0.1, 0.2, 0.9, 1.0], [0.7, -0.3, 0.75, 0.8]])).astype(np.float32)
+        held: dict[str, Array] = {"r": rois, "b": np.zeros(2, np.int64)}
+        node = helper.make_node(
+            "RoiAlign", ["x", *held], ["y"], spatial_scale=scale, mode=mode, output_width=2,
+            sampling_ratio=ratio, coordinate_transformation_mode=halves,
+        )  # fmt: skip
+        ends = [helper.make_tensor_value_info(n, 1, s) for n, s in (("x", x.shape), ("y", None))]
+        stored = [numpy_helper.from_array(v, n) for n, v in held.items()]
+        graph = helper.make_graph([node], "g", ends[:1], ends[1:], stored)
+        opset = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+        runtime = started(path)
+        box = InputBox({"x": Interval(*[x.astype(np.float64)] * 2)}, {"x": np.zeros(x.shape)})
+        for contract in (IEEE_ANY, ORT_CPU):
+            try:
+                read = load(path)
+                errors = network_bounds(read, box, contract).maps.errors["y"]
+            except ModelError:
+                assert size * scale != 0.5
+                continue
+            check_within(read, runtime, [x], np.broadcast_to(errors, read.types["y"].shape))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("op", ["InstanceNormalization", "BatchNormalization"])
+@pytest.mark.parametrize("size", [1e-44, 1e-38, 1e-22, 1e-10])
+def test_a_slope_that_overflows_has_no_bound(op: str, size: float, tmp_path: Path) -> None:
+    """scale/σ is an infinity where what it multiplies is small, as σ is."""
+    path, shape, found = tmp_path / "m.onnx", (1, 2, 3), 0
+    rng = np.random.default_rng(1)
+    for scale, epsilon in itertools.product((1e18, 1e20, 3e38), (1e-45, 1e-42, 1e-38)):
+        rows = 4 if op == "BatchNormalization" else 2
+        recipe = Recipe(op, stored=[(2,)] * rows, shape=shape)
+        held = {f"c{k}": np.full(2, v, np.float32) for k, v in enumerate((scale, 1.0, 0.0, 0.0))}
+        x = rng.normal(0, size, shape).astype(np.float32)
+        saved(recipe, np.float32, {"epsilon": epsilon}, dict(list(held.items())[:rows]), path)
+        graph, runtime = load(path), started(path)
+        box = InputBox({"x": Interval(*[x.astype(np.float64)] * 2)}, {"x": np.zeros(shape)})
+        for contract in (IEEE_ANY, ORT_CPU):
+            errors = network_bounds(graph, box, contract).maps.errors["y"]
+            found += check_within(graph, runtime, [x], np.broadcast_to(errors, shape))
+    assert found or size < 1e-30 or op == "BatchNormalization"

@@ -11,10 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from ort_schedule import ORT_BLOCKS
 
 from encoders.arithmetic.exact_fields import Balls
-from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, SEQUENTIAL
 from encoders.numbers.enclosure import Interval
+from encoders.operator import site_of
+from encoders.scheduling import contract_at
 from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
@@ -137,6 +140,13 @@ CASES = {
     "FusedGemm Relu": gemm("Relu", alpha=0.7, beta=0.3),
     "FusedGemm LeakyRelu": gemm("LeakyRelu", activation_alpha=0.1),
     "FusedGemm Tanh": gemm("Tanh"),
+    "FusedGemm Sigmoid": gemm("Sigmoid"),
+    "FusedGemm HardSigmoid": gemm("HardSigmoid", activation_alpha=0.3, activation_beta=0.4),
+    "FusedGemm Elu": gemm("Elu", activation_alpha=0.7),
+    "FusedGemm Selu": gemm("Selu", activation_alpha=1.5, activation_gamma=1.1),
+    "FusedGemm Softplus": gemm("Softplus"),
+    "FusedGemm Softsign": gemm("Softsign"),
+    "FusedGemm ThresholdedRelu": gemm("ThresholdedRelu", activation_alpha=0.3),
     "FusedConv Relu": conv("Relu"),
     "FusedConv Clip": conv("Clip", activation_params=[-0.25, 0.5]),
     "FusedConv HardSigmoid": conv("HardSigmoid", activation_params=[0.25, 0.5]),
@@ -228,6 +238,57 @@ def test_a_fused_operator_is_what_onnxruntime_computes(name: str, tmp_path: Path
             assert name.startswith(("QLinear", "Dynamic")) or np.all(limit < 1e-2)
 
 
+LONG = {
+    "Gemm Relu": fused("FusedGemm", {"x": (3, 700)}, {"b": numbers(700, 9), "c": numbers(9)},
+                       activation="Relu"),
+    "Gemm LeakyRelu": fused("FusedGemm", {"x": (3, 100), "b": (5, 100)}, {"c": numbers(5)},
+                            order="x b c", activation="LeakyRelu", activation_alpha=0.25,
+                            transB=1),
+    "Conv": fused("FusedConv", {"x": (1, 40, 5, 5)}, {"w": numbers(6, 40, 3, 3), "b": numbers(6)}),
+    "Conv Relu": fused("FusedConv", {"x": (1, 80, 6, 6)},
+                       {"w": numbers(4, 40, 3, 3), "b": numbers(4)}, group=2, activation="Relu"),
+    "MatMul": fused("FusedMatMul", {"x": (2, 3, 700)}, {"w": numbers(700, 7)}),
+    "MatMul of batches": fused("FusedMatMul", {"x": (2, 3, 1100), "w": (2, 1100, 7)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_fused_kernel_adds_up_as_the_operator_does(name: str, tmp_path: Path) -> None:
+    """What `ort-cpu` says of Gemm, Conv and MatMul it says of kernels that fuse them."""
+    made = LONG[name]
+    onnx.save(made, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    (layer,) = (n for n in graph.order if n.op == name.split()[0])
+    assert contract_at(site_of(graph, layer), ORT_CPU).schedule.pinned
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        made.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    x = {t: RNG.uniform(-2, 2, graph.types[t].shape).astype(np.float32) for t in graph.inputs}
+    (want,) = session.run(None, x)
+    got = emulate(graph, {t: v[None] for t, v in x.items()}, ORT_BLOCKS)["y"][0]
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+
+
+@pytest.mark.parametrize(
+    ("made", "op"),
+    [
+        (fused("FusedMatMul", {"x": (2, 300, 3), "w": (2, 300, 7)}, transA=1), "MatMul"),
+        (fused("FusedMatMul", {"x": (3, 300)}, {"w": numbers(300, 7)}, alpha=0.5), "Gemm"),
+        (conv(added=True), "Conv"),
+        (fused("MatMulNBits", {"x": (1, 2, 32)},
+               {"w": RNG.integers(0, 255, (3, 2, 8), np.uint8), "s": np.abs(numbers(3, 2))},
+               "x w s", K=32, N=3, bits=4, block_size=16), "Gemm"),
+    ],
+)  # fmt: skip
+def test_of_other_kernels_nothing_is_said(made: onnx.ModelProto, op: str, tmp_path: Path) -> None:
+    onnx.save(made, tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx")
+    (layer,) = (n for n in graph.order if n.op == op)
+    assert not contract_at(site_of(graph, layer), ORT_CPU).schedule.pinned
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 @pytest.mark.parametrize(
     ("op", "order", "attributes"),
@@ -262,7 +323,9 @@ def test_layers_of_integers_are_the_same_bits_for_each(
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (gemm("Softplus"), "attribute 'activation' is 'Softplus'"),
+        (gemm("Softmax"), "attribute 'activation' is 'Softmax'"),
+        (gemm("Elu"), "attribute 'activation' is 'Elu'"),
+        (conv("Softplus"), "attribute 'activation' is 'Softplus'"),
         (conv(added=True, strides=[2, 2]), "they must be the same"),
         (added((4, 4), (2, 2), (5, 5), pads=[1, 1, 1, 1]), "always lies inside the input"),
         (fused("SkipLayerNormalization", {"x": (1, 2, 6), "z": (1, 2, 6)}, {"g": numbers(6)},

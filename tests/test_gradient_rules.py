@@ -72,6 +72,7 @@ MORE = (
     example("MatMul", "x w", (3,), constants={"w": weights(3, 4)}, name="of a vector"),
     example("LeakyRelu", "x", (2, 3), name="as nobody states it"),
     example("Cast", "x", (2, 3), name="to double", to=11),
+    example("Det", "x", (2, 4, 4), name="of four rows"),
     example("GlobalLpPool", "x", (1, 2, 3), name="fourth powers", p=4),
     example("GlobalLpPool", "x", (1, 2, 3), name="third powers", p=3),
 )  # fmt: skip

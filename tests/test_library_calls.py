@@ -34,6 +34,7 @@ MASK[0], MASK[:, 0] = 0, 0  # every row and column keeps something
 TURNED = RNG.normal(0, 1, (4, 3, 3, 2)).astype(np.float32)
 BIAS = RNG.normal(0, 1, 6).astype(np.float32)
 AXES = np.array([1], np.int64)
+GATES = {n: [np.ones((1, 2 * n, k), np.float32) for k in (5, 2)] for n in (1, 3)}  # W and R
 
 UNARY = (
     *("Abs", "Atan", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "LeakyRelu", "Neg"),
@@ -81,6 +82,8 @@ CASES: dict[str, Case] = {
     "Pow": ([POSITIVE], [np.float32(3)], {}),
     "Softmax": ([ROWS], [], {"axis": -1}),
     "GlobalMaxPool": ([IMAGE], [], {}),
+    "RecurrentSigmoid": ([ROWS[None]], GATES[3], {"activations": ["Relu", "Sigmoid"]}),
+    "RecurrentTanh": ([ROWS[None]], GATES[1], {}),
     "ReduceSumSquare": ([ROWS], [AXES], {"keepdims": 0}),
     "Where": ([ROWS, OTHER], [], {}),  # chosen by a comparison
 }
@@ -107,6 +110,8 @@ def model(op: str, case: Case) -> onnx.ModelProto:
     if op.startswith("Masked"):  # of an Exp or softmax behind stored -inf
         nodes.append(helper.make_node("Add", reads, ["score"], "mask"))
         op, reads = "Exp" if op == "MaskedWhere" else op.removeprefix("Masked"), ["score"]
+    if op.startswith("Recurrent"):  # of a layer over time
+        op, attributes = "RNN" if "Tanh" in op else "GRU", {"hidden_size": 2, **attributes}
     nodes.append(helper.make_node(op, reads, [written], "node", **attributes))
     if op in TRUTHS:
         nodes.append(helper.make_node("Cast", ["t"], ["y"], "cast", to=onnx.TensorProto.FLOAT))

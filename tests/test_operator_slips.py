@@ -18,6 +18,7 @@ import test_operators_algebraic
 import test_operators_elementary
 import test_operators_interpolation
 import test_operators_quantized
+import test_recurrent
 from operator_checks import (
     Example,
     check_against_reference,
@@ -108,6 +109,7 @@ FILES = (
     test_operators_interpolation.CASES,
     test_operators_quantized.CASES,
     test_masks.CASES,
+    test_recurrent.CASES,
 )
 
 

@@ -194,6 +194,10 @@ REDUCTIONS = (
     example("ReduceSumSquare", "x", (2, 3), "positive", axes=[1], lo=1.0, exact=False),
     example("ReduceMax", "x", (2, 3, 4), axes=[1]),
     example("ReduceMin", "x", (2, 3, 4), axes=[0, 2], keepdims=0),
+    example("Det", "x", (1, 1), "of one number"),
+    example("Det", "x", (2, 2, 2), exact=False),
+    example("Det", "x", (3, 3), "of three rows", exact=False),
+    example("Det", "x", (2, 4, 4), "of four rows", lo=1.0, exact=False),
 )
 SEVERAL = (
     Example(

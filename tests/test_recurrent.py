@@ -12,9 +12,12 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from operator_checks import Example
 from small_models import save
 
-from encoders.contract.presets import IEEE_ANY, SEQUENTIAL
+from encoders.contract.presets import IEEE_ANY, ORT_CPU, SEQUENTIAL
+from encoders.functions.sigmoid import SIGMOID
+from encoders.functions.tanh import TANH
 from encoders.numbers.enclosure import Interval
 from gpu_check.emulator.emulator import emulate
 from gpu_check.runtimes.runtimes import OnnxRuntime
@@ -28,6 +31,22 @@ from refine.witness.witness import error_between, real_outputs
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 USUAL = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 Arrays = Mapping[str, Any]
+
+
+def _small(op: str, **attributes: Any) -> Example:
+    n = GATES[op]
+    return Example(
+        f"{op} of one number",
+        (("Neg", "x", "t", {}), (op, "t w r", "y", {"hidden_size": 1, **attributes})),
+        {"x": (1, 2, 1)},
+        {"w": np.ones((1, n, 1)), "r": np.zeros((1, n, 1))},
+        exact=False,
+        rational=False,
+    )
+
+
+# of activations that kernels compute in ways of their own
+CASES = (_small("RNN"), _small("GRU", activations=["HardSigmoid", "Sigmoid"]))
 
 
 @dataclass(frozen=True)
@@ -323,6 +342,42 @@ def test_activations_of_kernels_are_as_accurate_as_charged(
             assert error.finite, points[at]
             assert float(error.lo) <= bound[at], (points[at], run[at], bound[at])
         assert np.all(np.isfinite(bound))
+
+
+@pytest.mark.parametrize("op", ["RNN", "GRU"])
+def test_activations_by_themselves_are_as_accurate_as_their_table_says(
+    op: str, tmp_path: Path
+) -> None:
+    """With its first gate shut a GRU gives what its second activation does, rounded once more. A
+    state of 1, which is kept where that saturates, leaves the gate nothing to hide an error in."""
+    gates = GATES[op]
+    points = np.concatenate([np.linspace(-30, 30, 20001), np.exp2(np.linspace(-40, 5, 3000))])
+    x = points.astype(np.float32).reshape(1, -1, 1)
+    w, b = np.zeros((1, gates, 1), np.float32), np.zeros((1, 2 * gates), np.float32)
+    w[0, -1], b[0, 0] = 1.0, 0.0 if op == "RNN" else -100.0
+    stored = {"w": w, "r": np.zeros((1, gates, 1), np.float32), "b": b}
+    stored["h"] = np.ones((1, x.shape[1], 1), np.float32)
+    made = {TANH: ("Tanh", "RecurrentTanh"), SIGMOID: ("Sigmoid", "RecurrentSigmoid")}
+    for function, names in made.items():
+        name = names[0]
+        words = [name] if op == "RNN" else ["Sigmoid", name]
+        node = helper.make_node(
+            op, ["x", "w", "r", "b", "", "h"], ["y"], hidden_size=1, activations=words
+        )
+        shapes = {"x": list(x.shape)}, {"y": [1, 1, x.shape[1], 1]}
+        path = save(tmp_path / f"{name}.onnx", [node], *shapes, stored)
+        layer = load(path)
+        operators = [n.op for n in layer.order if n.op in names]
+        run = OnnxRuntime(path).run({"x": x})["y"].ravel()
+        exact = real_outputs(layer, {"x": x})["y"]
+        errors = [float(error_between(float(r), e).hi) for r, e in zip(run, exact, strict=True)]
+        for contract in (IEEE_ANY, ORT_CPU):
+            allowed = contract.functions.at(operators[-1], 24).accuracy(function)
+            assert allowed.units is not None
+            assert max(errors) <= (allowed.units + 0.5) * 2.0**-24
+            assert np.max(np.abs(run)) <= 1.0 + allowed.excess * 2.0**-24
+            bound = bound_at(layer, {"x": x}, contract)["y"].ravel()
+            assert np.all(np.array(errors) <= bound)
 
 
 def test_softplus_of_a_layer_overflows(tmp_path: Path) -> None:

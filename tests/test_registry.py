@@ -36,6 +36,15 @@ def test_an_attribute_without_a_meaning_is_refused(name: str) -> None:
         lookup(node)
 
 
+@pytest.mark.parametrize(
+    ("op", "words"),
+    [("DFT", "MatMul by stored"), ("STFT", "as a Conv"), ("DeformConv", "where it reads")],
+)
+def test_a_refusal_says_why_there_is_no_meaning(op: str, words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=f"'here': operator {op} .*{words}"):
+        lookup(applied(op, 20))
+
+
 @pytest.mark.parametrize("name", list(operators()))
 def test_operators_are_called_what_files_call_them(name: str) -> None:
     spelled, in_no_file = applied(name, 99).spelled, {"Rational", "RunsInstead"}
@@ -54,10 +63,12 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
         "RunsInstead": set(),
         "MaskedSoftmax": {"axis"},
         "MaskedLogSoftmax": {"axis"},
-        "MaskedWhere": set(),
+        "MaskedWhere": {"underflows"},
         "Interpolate": known["Resize"] | known["Upsample"],
         **dict.fromkeys(("Narrow", "Truncate"), known["Cast"]),
         "Lookup": known["Gather"],
+        "RecurrentSigmoid": set(),
+        "RecurrentTanh": set(),
         **{f"Whole{op}": known[op] for op in ("Add", "Sub", "Mul")},
         "DynamicQuantizeMatMul": operator.attributes,
         "QGemm": operator.attributes,

@@ -221,6 +221,24 @@ CASES = (
         )
         for reduction in ("add", "max", "min")
     ),
+    example(
+        "MaxUnpool",
+        "x i",
+        (1, 2, 2, 1),
+        constants={"i": np.array([[[[1], [7]], [[8], [14]]]])},
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+    ),
+    example(
+        "MaxUnpool",
+        "x i s",
+        (1, 1, 2, 2),
+        "stated",
+        constants={"i": np.array([[[[5, 7], [9, 2]]]]), "s": np.array([1, 1, 3, 4])},
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+        pads=[0, 0, 1, 0],
+    ),
     example("Hardmax", "x", (2, 3)),
     example("Hardmax", "x", (3, 2, 2), "first axis", axis=0),
     example("Shrink", "x", (2, 3), lambd=0.5, bias=0.25),
@@ -271,6 +289,26 @@ def test_bounds_hold(case: Example) -> None:
     [
         (einsum("ij,jk->ik", (2, 1), (3, 2)), "broadcasts 'j'"),
         (example("LpPool", "x", (1, 1, 4), kernel_shape=[2], p=0), "attribute 'p' is 0"),
+        (
+            example(
+                "MaxUnpool",
+                "x i",
+                (1, 1, 2),
+                constants={"i": np.array([[[1, 1]]])},
+                kernel_shape=[2],
+            ),
+            "occurs twice",
+        ),
+        (
+            example(
+                "MaxUnpool",
+                "x i s",
+                (1, 1, 2),
+                constants={"i": np.array([[[1, 2]]]), "s": np.array([1, 1, 5])},
+                kernel_shape=[2],
+            ),
+            "differs between runtimes",
+        ),
         (
             example(
                 "ScatterND",

@@ -306,8 +306,8 @@ def test_a_model_without_a_meaning_is_compared_by_its_bits(
         helper.make_node("Relu", ["x"], ["h"], "first"),
         helper.make_node("Det", ["h"], ["y"], "strange"),
     ]
-    save(tmp_path / "m.onnx", nodes, {"x": [3, 3]}, {"y": []})
-    x = np.random.default_rng(8).normal(0, 1, (3, 3)).astype(np.float32)
+    save(tmp_path / "m.onnx", nodes, {"x": [12, 12]}, {"y": []})
+    x = np.random.default_rng(8).normal(0, 1, (12, 12)).astype(np.float32)
     for name, values in {"a": x, "b": x * np.float32(1.5)}.items():
         np.savez("x.npz", x=values)
         traced("m.onnx", f"{name}.jsonl", "--values")

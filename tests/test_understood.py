@@ -20,12 +20,12 @@ from refine.results.verdict import ExitCode
 def strange(tmp_path: Path) -> Path:
     """Two operators that nobody knows, one of them twice, and a use without a meaning."""
     nodes = [
-        helper.make_node("Det", ["x"], ["a"], name="first"),
-        helper.make_node("Det", ["x"], ["b"], name="second"),
+        helper.make_node("DFT", ["x"], ["a"], name="first"),
+        helper.make_node("DFT", ["x"], ["b"], name="second"),
         helper.make_node("Frob", ["a"], ["c"], name="third", domain="com.example"),
         helper.make_node("Add", ["b", "c"], ["y"]),
     ]
-    path = save(tmp_path / "strange.onnx", nodes, {"x": [2, 2]}, {"y": None})
+    path = save(tmp_path / "strange.onnx", nodes, {"x": [1, 2, 2]}, {"y": None})
     proto = onnx.load(path)
     proto.opset_import.append(helper.make_opsetid("com.example", 1))
     onnx.save(proto, path)
@@ -34,7 +34,7 @@ def strange(tmp_path: Path) -> Path:
 
 def test_every_operator_is_listed_once(strange: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not_understood(strange) == (
-        "2 nodes of Det, which has no meaning here ('first', 'second')",
+        "2 nodes of DFT, which has no meaning here ('first', 'second')",
         "1 node of com.example.Frob, which has no meaning here ('third')",
     )
     assert run(["ops", "--model", str(strange)]) is ExitCode.INPUT_ERROR
@@ -59,16 +59,16 @@ def test_a_function_of_a_preview_is_not_listed_beside_what_is_unknown(tmp_path: 
 def test_every_use_without_a_meaning_is_listed(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("GridSample", ["x", "g"], ["a"], name="one"),
-        helper.make_node("Det", ["m"], ["d"], name="two"),
+        helper.make_node("DFT", ["m"], ["d"], name="two"),
         helper.make_node("ReduceMax", ["k"], ["e"], name="three"),
         helper.make_node("Add", ["d", "e"], ["f"]),
         helper.make_node("Add", ["a", "f"], ["y"]),
     ]
     stored = {"k": np.array([1.0, 2.0], np.float32)}
-    inputs = {"x": [1, 1, 2, 2], "g": [1, 2, 2, 2], "m": [2, 2]}
+    inputs = {"x": [1, 1, 2, 2], "g": [1, 2, 2, 2], "m": [1, 2, 2]}
     path = save(tmp_path / "m.onnx", nodes, inputs, {"y": None}, stored)
     found = not_understood(path)
-    assert found[0].startswith("1 node of Det")
+    assert found[0].startswith("1 node of DFT")
     assert any("'one' (GridSample): its grid" in text for text in found[1:])
 
 

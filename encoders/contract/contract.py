@@ -120,7 +120,8 @@ class Reduction:
     the result (of the matrix product behind a convolution; before and after the reduced axes of a
     reduction), and whether the file stores its weights as constants; None where the operator has no
     such number. `type` is the element type of the result. `written` says that the file has this
-    node, `plain` that it is one product of two matrices, unscaled: no vectors, no batch of weights.
+    node, or another one whose kernel computes it as its own would, `plain` that it is one product
+    of two matrices, unscaled: no vectors, no batch of weights.
 
     `form` is all that is known of the node without its name: the shapes of its inputs, which of
     them are constant, and its attributes.

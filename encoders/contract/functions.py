@@ -34,18 +34,28 @@ class Functions:
 
     def at(self, operator: str, digits: int) -> Functions:
         """The table that holds inside one operator in a format of so many digits; where the figure
-        of a function says nothing of either, a conservative one."""
+        of a function says nothing of either, a conservative one. Where kernels of the operator are
+        less accurate than the function's own, that counts, whatever was measured of the latter."""
         inside = {f: a for op, f, a in self.within if op == operator}
         table = tuple((f, _at(f, inside.get(f, a), operator, digits)) for f, a in self.table)
         return self if table == self.table else Functions(self.name, table)
 
 
 def _at(function: Function, a: FunctionAccuracy, operator: str, digits: int) -> FunctionAccuracy:
+    apart = dict(function.figures.apart).get(operator)
+    if apart is not None and a.evidence is not Evidence.DEFINITION:
+        return apart if digits <= SINGLE else _doubled(apart)
     if a.digits is not None and digits > a.digits:
         return dict(WIDE.table)[function]
     if a.alone and operator != function.operator:
         return dict((CONSERVATIVE if digits <= SINGLE else WIDE).table)[function]
     return a
+
+
+def _doubled(a: FunctionAccuracy) -> FunctionAccuracy:
+    """For a format of more digits than it was measured in."""
+    ulps, units = (None if n is None else 2 * n for n in (a.ulps, a.units))
+    return replace(a, ulps=ulps, units=units, excess=2 * a.excess)
 
 
 def _in_single(functions: Functions) -> Functions:

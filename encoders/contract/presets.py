@@ -60,8 +60,9 @@ EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 # promised, bit for bit in float32 (benchmarks/ort_cpu.py): products of a matrix with one that the
 # file stores (scaled ones only up to 256 terms); other products of several rows with several
 # columns, and convolutions with several output channels in a group and several pixels, in blocks
-# that grow as the columns become few; BatchNormalization. Open: every other sum, among them
-# reductions, pools, products with vectors, depthwise convolutions, nodes that no file has.
+# that grow as the columns become few; BatchNormalization; determinants, row by row. Open: every
+# other sum, among them reductions, pools, products with vectors, depthwise convolutions, nodes that
+# no file has.
 _ORT_COLUMNS = ((Span(2, 16), 1024), (Span(17, 32), 512), (Span(33, 64), 256), (Span(65), 128))
 
 
@@ -86,6 +87,13 @@ def _ort_products() -> Iterator[ScheduleRule]:
         Schedule(Sequential(), Contraction.NEVER),
         operator="BatchNormalization",
         type=DType.FLOAT32,
+        written=True,
+    )
+    yield ScheduleRule(
+        Schedule(Sequential(), Contraction.NEVER, BiasPlacement.FIRST),
+        operator="Det",
+        type=DType.FLOAT32,
+        terms=Span(0, 16),
         written=True,
     )
 

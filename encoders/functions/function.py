@@ -40,9 +40,10 @@ class Figures:
     """How accurately runtimes compute a function in float32; in float16 the same figures hold.
 
     `conservative` is what every library seen keeps to, `onnxruntime` what that does; `elsewhere`
-    are onnxruntime's figures inside operators that compute the function in their own way. `cuda` is
-    the vendor's bound in ulps, None where the conservative figure serves. `wide_ulps` and
-    `wide_units` are for float64.
+    are onnxruntime's figures inside operators that compute the function in their own way, and
+    `apart` what every library keeps to inside operators whose kernels are less accurate than the
+    function's own. `cuda` is the vendor's bound in ulps, None where the conservative figure serves.
+    `wide_ulps` and `wide_units` are for float64.
     """
 
     conservative: FunctionAccuracy
@@ -51,6 +52,7 @@ class Figures:
     wide_units: float | None = None
     cuda_ulps: float | None = None
     elsewhere: tuple[tuple[str, FunctionAccuracy], ...] = ()
+    apart: tuple[tuple[str, FunctionAccuracy], ...] = ()
 
     @classmethod
     def in_ulps(cls, conservative: float, *, onnxruntime: float, cuda: float) -> Figures:

@@ -38,6 +38,15 @@ SIGMOID = Function(
         FunctionAccuracy(None, 4.0, Evidence.SAMPLED, MIXED, flushes=True, excess=2.0),
         FunctionAccuracy(None, 3.0, Evidence.SAMPLED, ORT, excess=2.0),
         wide_units=8.0,
+        # 5.1 u were seen.
+        apart=(
+            (
+                "RecurrentSigmoid",
+                FunctionAccuracy(
+                    None, 6.0, Evidence.SAMPLED, f"GRU of {ORT}", flushes=True, excess=6.0
+                ),
+            ),
+        ),
     ),
     approximate=_approximate,
     ball=_ball,

@@ -31,18 +31,18 @@ _moved = _q_hat - _q
 WHOLE_STEPS = Lemma(
     "whole-steps",
     "Two integers of [lo, hi], each within half a step of its argument, are a whole number of "
-    "steps apart: at most any whole k > e where the arguments are off by at most e, unless these "
-    "overflow; and nothing where they are off by nothing.",
+    "steps apart: at most any whole k > e where the arguments are off by at most e, and nothing "
+    "where they are off by nothing, unless these overflow, M > limit.",
     OWN,
     hypotheses=(((_limit >= _M) & (_e < _k) & Whole(_k)) | (_hi - _lo <= _k),),
     assumed=(
         every(_lo <= _q, _q <= _hi, _lo <= _q_hat, _q_hat <= _hi),
         (_limit >= _M).implies(within(_moved, _e + 1)),
         (Whole(_k) & (magnitude(_moved) < _k + 1)).implies(within(_moved, _k)),
-        (_e <= 0).implies(equal(_q_hat, _q)),
+        ((_limit >= _M) & (_e <= 0)).implies(equal(_q_hat, _q)),
     ),
     error=_moved,
-    radius=Chosen(_e <= 0, term(0), smaller(larger(_hi - _lo, 0), _k)),
+    radius=Chosen((_limit >= _M) & (_e <= 0), term(0), smaller(larger(_hi - _lo, 0), _k)),
     rests_on=("grid-step", "step-jump"),
 )
 

@@ -9,6 +9,7 @@ from encoders.lemmas.terms import (
     equal,
     every,
     larger,
+    magnitude,
     number,
     smaller,
     value,
@@ -246,6 +247,33 @@ ALONG_ROW = Lemma(
     ),
 )
 
+_det, _det_moved, _det_hat = value("d", "det A"), value("d_e", "det(A + E)"), value("d_hat", "d̂")
+_size_of_det, _tau = number("D"), bound("t")
+PRODUCT_OF_PIVOTS = Lemma(
+    "product-of-pivots",
+    "The product of the pivots of an elimination is, but for its sign, det(A + E), which is off by "
+    "at most e from det A, at most D; each of its k products is off by the relative u, all of them "
+    "by B ≥ k·u/(1 − k·u), and by t in all below the normal numbers.",
+    "Higham 2002, Accuracy and Stability of Numerical Algorithms, 2nd ed., sections 3.1, 9.3, 14.6",
+    hypotheses=(_k * _u + _B * (_k * _u) <= _B,),
+    assumed=(
+        within(_det, _size_of_det),
+        within(_det_moved - _det, _e),
+        _G * (1 - _k * _u) <= _k * _u,
+        within(_det_hat - _det_moved, _G * magnitude(_det_moved) + _tau),
+    ),
+    error=_det_hat - _det,
+    radius=_e + _B * (_size_of_det + _e) + _tau,
+    rests_on=("mean-value", "sum-any-order", "computed-product", "fma-node", "underflow-term"),
+    by_way_of=(
+        (_G - _B) * (1 - _k * _u) <= 0,
+        _G <= _B,
+        magnitude(_det_moved) <= _size_of_det + _e,
+        _G * magnitude(_det_moved) <= _B * magnitude(_det_moved),
+        _B * magnitude(_det_moved) <= _B * (_size_of_det + _e),
+    ),
+)
+
 LEMMAS = (
     SAME_RANGE,
     MEAN_VALUE,
@@ -254,6 +282,7 @@ LEMMAS = (
     ROOT_OF_SQUARES,
     P_NORM,
     ROOT_OF_POWERS,
+    PRODUCT_OF_PIVOTS,
     PROBABILITY,
     MIXTURE_MOVES,
     SHIFTED_MIXTURE,

@@ -21,7 +21,7 @@ from encoders.arithmetic.runtime import Arithmetic, Relation, integers_of
 from encoders.arithmetic.values import V
 from encoders.lemmas.carrying import FOLLOWED, STEP_APART
 from encoders.lemmas.grids import WHOLE_STEPS
-from encoders.lemmas.kernel import Radius, apply, enclosed
+from encoders.lemmas.kernel import Radius, apply, enclosed, nothing_known
 from encoders.lemmas.ranges.functions import MONOTONE_RANGE
 from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.ranges.range import Range
@@ -96,6 +96,7 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
     error = given.bound
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
+    known = real | (error == 0)
     reached = steps.range(u.inflate(error))
     jump = np.where(error == 0, 0.0, _width(reached))
     near, moved = piecewise_secant(clamp(steps.lowest, steps.highest), u, given)
@@ -105,9 +106,9 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
         WHOLE_STEPS,
         e=given,
         k=_whole_beyond(error),
-        lo=np.where(real, reached.lo, np.nan),
+        lo=np.where(known, reached.lo, np.nan),
         hi=reached.hi,
-        M=np.where(real, 0.0, np.inf),
+        M=np.where(known, 0.0, np.inf),
         limit=0.0,
     )
     slope = np.where(follows, near.slope, 0.0)
@@ -117,30 +118,40 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
 
 
 def step_rounding(
-    steps: IntegerGrid, t: Tracked, zero: Interval, r: Rounder, shape: tuple[int, ...]
+    steps: IntegerGrid,
+    t: Tracked,
+    zero: Interval,
+    r: Rounder,
+    shape: tuple[int, ...],
+    largest: float = np.inf,
 ) -> Radius:
-    """How far rounding before the step moves q, t having been followed under a contract."""
+    """How far rounding before the step moves q, t having been followed under a contract; `largest`
+    is where a runtime's conversion to an integer overflows, which says nothing of q."""
     moved = t.sample.on(shape)
     error = moved.bound
     ideal = t.ideal.move(lambda v: np.broadcast_to(v[0], shape))
     reach = ideal.inflate(error)
     u = steps.range(Interval(add_down(reach.lo, zero.lo), add_up(reach.hi, zero.hi)))
     limit = np.inf if r.exact else float(r.format.largest_finite)
-    known = np.isfinite(error) & (t.largest <= limit) & ~np.isnan(u.hi - u.lo)
+    size = np.where(reach.magnitude < largest, t.largest, np.inf)
+    known = np.isfinite(error) & (size <= limit) & ~np.isnan(u.hi - u.lo)
     return apply(
         WHOLE_STEPS,
         e=moved,
         k=np.where(known, _whole_beyond(error), np.inf),
         lo=np.where(known, u.lo, steps.lowest),
         hi=np.where(known, u.hi, steps.highest),
-        M=t.largest,
+        M=size,
         limit=limit,
     )
 
 
-def stored_steps(r: Rounder, t: Tracked, shape: tuple[int, ...]) -> Stored:
-    """A number of steps, followed under a contract, that is taken to the nearest integer."""
+def stored_steps(r: Rounder, t: Tracked, shape: tuple[int, ...], largest: float = np.inf) -> Stored:
+    """A number of steps, followed under a contract, that is taken to the nearest integer; `largest`
+    as in `step_rounding`."""
     limit = np.inf if r.exact else float(r.format.largest_finite)
+    if not np.all(t.computed.magnitude < largest):
+        return Stored(nothing_known(shape), largest=np.inf, limit=limit)
     return Stored(t.sample.on(shape), largest=t.largest, limit=limit)
 
 

@@ -50,6 +50,10 @@ from encoders.rounding.rounding_bounds import Rounder, rounder_of
 from encoders.rounding.tracked import Tracked, tracked
 from onnx_import.graph import DType, TensorType
 
+_CONVERTED = 2.0**31
+"""Kernels convert numbers of steps to int32 before they clamp them, where a larger one becomes the
+least integer on some processors."""
+
 
 @dataclass(frozen=True)
 class Quantised:
@@ -325,12 +329,14 @@ def layer_operator(name: str, layer: Layer) -> Operator:
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         r, t, zero = _followed(layer, site, inputs, contract)
-        found = RoundingBound(step_rounding(layer.steps(site), t, zero, r, result.shape))
+        found = RoundingBound(
+            step_rounding(layer.steps(site), t, zero, r, result.shape, _CONVERTED)
+        )
         return _fitting(layer, site, found).using(*LEMMAS)
 
     def storing(site: Site, inputs: Sequence[Interval], contract: RuntimeContract) -> Stored:
         r, t, _ = _followed(layer, site, inputs, contract)
-        found = stored_steps(r, t, site.outputs[0].shape)
+        found = stored_steps(r, t, site.outputs[0].shape, _CONVERTED)
         return replace(found, moved=_fitting(layer, site, RoundingBound(found.moved)).radius)
 
     def meant(site: Site) -> Meaning:

@@ -97,8 +97,8 @@ def array_calls(xp: Any) -> dict[str, Call]:
     }
 
 
-def with_masks(xp: Any, calls: Mapping[str, Call]) -> dict[str, Call]:
-    """The calls, and those of softmaxes behind a mask of −∞."""
+def with_made(xp: Any, calls: Mapping[str, Call]) -> dict[str, Call]:
+    """The calls, those of softmaxes behind a mask of −∞, and those of activations over time."""
 
     def masked(op: str) -> Call:
         def call(site: Site, arguments: Sequence[Any]) -> Any:
@@ -108,7 +108,8 @@ def with_masks(xp: Any, calls: Mapping[str, Call]) -> dict[str, Call]:
 
         return call
 
-    return {**calls, **{f"Masked{op}": masked(op) for op in ("Softmax", "LogSoftmax")}}
+    behind = {f"Masked{op}": masked(op) for op in ("Softmax", "LogSoftmax")}
+    return {**calls, **behind, **{f"Recurrent{op}": calls[op] for op in ("Sigmoid", "Tanh")}}
 
 
 def elementwise(function: Callable[..., Any]) -> Call:

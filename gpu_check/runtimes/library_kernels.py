@@ -26,7 +26,7 @@ from gpu_check.runtimes.array_calls import (
     of_channels,
     quiet,
     transposed_window,
-    with_masks,
+    with_made,
 )
 from gpu_check.runtimes.kernels import Run
 from gpu_check.runtimes.runtimes import LibraryOptions, RuntimeUnavailable
@@ -128,7 +128,7 @@ class LibraryMachine:
 def numpy_library() -> Library:
     """numpy, as installed here."""
     calls = {**array_calls(np), "Gemm": _gemm(np.matmul)}
-    return Library(f"numpy {np.__version__}", np.asarray, np.asarray, quiet(with_masks(np, calls)))
+    return Library(f"numpy {np.__version__}", np.asarray, np.asarray, quiet(with_made(np, calls)))
 
 
 def jax_library(options: LibraryOptions = _PLAIN) -> Library:
@@ -167,7 +167,7 @@ def jax_library(options: LibraryOptions = _PLAIN) -> Library:
         value, back = jax.vjp(run, dict(at))
         return value, back(up)[0]
 
-    calls = with_masks(xp, calls)
+    calls = with_made(xp, calls)
     return Library(title, xp.asarray, np.asarray, calls, prepare, xp.concatenate, differentiate)
 
 
@@ -264,7 +264,7 @@ def torch_library(options: LibraryOptions = _PLAIN) -> Library:
         return value.detach(), {t: torch.zeros_like(v) if g is None else g for (t, v), g in slopes}
 
     title = f"torch {torch.__version__} ({place})"
-    calls = with_masks(torch, calls)
+    calls = with_made(torch, calls)
     return Library(title, takes, gives, calls, prepare, torch.cat, differentiate)
 
 

@@ -27,10 +27,12 @@ class Typed:
     own: frozenset[str] = frozenset()
 
 
-# "" are operators that the import itself makes (onnx_import/passes/dynamic.py)
+# "" are operators that the import itself makes (onnx_import/passes/dynamic.py and recurrent.py)
 FOREIGN: Mapping[tuple[str, str], Typed] = {
     ("", "DynamicQuantizeMatMul"): Typed("MatMul", (0, 1)),
     ("", "DynamicQuantizeConv"): Typed("Conv", (0, 1)),
+    ("", "RecurrentSigmoid"): Typed("Sigmoid", (0,), 0),
+    ("", "RecurrentTanh"): Typed("Tanh", (0,), 0),
     ("com.microsoft", "QGemm"): Typed("Gemm", (0, 3), 8),
     ("com.microsoft", "QLinearAdd"): Typed("Add", (0, 3), 0),
     ("com.microsoft", "QLinearMul"): Typed("Mul", (0, 3), 0),
@@ -38,6 +40,17 @@ FOREIGN: Mapping[tuple[str, str], Typed] = {
         "GlobalAveragePool", (0,), 0, frozenset({"channels_last"})
     ),
 }
+
+_TRANSFORM = (
+    "no contract says how it is computed (onnxruntime runs a fast transform of powers of two, with "
+    "angles in float32); write it as a MatMul by stored cosines and sines"
+)
+WITHOUT_MEANING: Mapping[str, str] = {
+    "DFT": _TRANSFORM,
+    "STFT": f"{_TRANSFORM}, or as a Conv by them",
+    "DeformConv": "where it reads its input is computed, and moves between pixels with rounding",
+}
+"""Of operators of ONNX without a meaning here, why that is, and what to write instead."""
 
 
 def is_known(domain: str, op: str) -> bool:

@@ -103,6 +103,9 @@ def infer(
         shape = transposed_shape(proto, place, types)
         if shape is not None:
             return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=shape))}
+    if proto.op_type == "MaxUnpool" and len(proto.input) > 2 and proto.input[2] in constants:
+        sizes = tuple(int(n) for n in np.ravel(constants[proto.input[2]]))  # ONNX leaves it open
+        return {proto.output[0]: type_proto(replace(types[proto.input[0]], shape=sizes))}
     opset = max(opset, SINCE.get(proto.op_type, 0))
     if proto.op_type == "Range":  # runtimes take vectors of one element for scalars
         types = {t: replace(k, shape=()) if k.shape == (1,) else k for t, k in types.items()}

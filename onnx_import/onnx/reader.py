@@ -31,11 +31,12 @@ from onnx_import.onnx.proto import opset_of, read_proto
 from onnx_import.onnx.sequences import UNFOLDED
 from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
+from onnx_import.passes.attention.masks import without_infinities
+from onnx_import.passes.attention.scores import with_unscaled_sums
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.bounds import without_infinite_bounds
 from onnx_import.passes.decompose import ALWAYS
 from onnx_import.passes.dynamic import with_dynamic_products
-from onnx_import.passes.masks import without_infinities
 from onnx_import.passes.normalize import (
     FUNCTIONS,
     PARTING,
@@ -57,6 +58,8 @@ MADE: Mapping[str, str] = {
     "MaskedWhere": "Where in place of a mask of -inf",
     "Rational": "numbers of FPCore files",
     "Narrow": "Cast to floating-point types of at most eight bits",
+    "RecurrentSigmoid": "Sigmoid of a GRU",
+    "RecurrentTanh": "Tanh of an RNN or GRU",
     "RunsInstead": "two graphs that are compared",
     "Truncate": "Cast to integers",
     "WholeAdd": "Add of integers",
@@ -120,8 +123,9 @@ def load(
     # Folding Shape can cut the last use of the nodes that computed its argument.
     nodes = without_dead(nodes, outputs)
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
+    nodes, types, constants = with_unscaled_sums(nodes, protos, types, constants)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
-    nodes = tuple(origin.marked(node) for node in nodes)
+    nodes = tuple(origin.marked(node, node.name in work.alike) for node in nodes)
     received = (*inputs, *random_masks)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*received, *outputs}
     require_finite_constants(constants, used, stored, protos)

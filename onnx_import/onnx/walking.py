@@ -66,6 +66,7 @@ class Walk:
     folds: list[Fold] = field(default_factory=list)
     late: dict[str, str] = field(default_factory=dict)
     modern: set[str] = field(default_factory=set)
+    alike: set[str] = field(default_factory=set)
 
     @cached_property
     def taken(self) -> set[str]:
@@ -125,6 +126,7 @@ class Walk:
             node = read_node(name, proto, max(self.opset, _MODERN), self.folder)
             found = fused(node, types, constants, self.protos)
             self.modern.update(found.protos)
+            self.alike |= found.alike
             return _taken_over(found, types, constants)
         newer = name in self.modern or proto.op_type in _UNROLLED
         opset = max(self.opset, _MODERN) if newer else self.opset

@@ -10,11 +10,17 @@ from onnx import helper, numpy_helper
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph, Node
+from onnx_import.passes.attention.masks import WRITTEN
 from onnx_import.passes.body import Body
-from onnx_import.passes.masks import WRITTEN
 from onnx_import.tensors import code_of
 
-_SPELLED: Mapping[str, str] = {"WholeAdd": "Add", "WholeSub": "Sub", "WholeMul": "Mul"}
+_SPELLED: Mapping[str, str] = {
+    "RecurrentSigmoid": "Sigmoid",
+    "RecurrentTanh": "Tanh",
+    "WholeAdd": "Add",
+    "WholeMul": "Mul",
+    "WholeSub": "Sub",
+}
 _IR_VERSION = 8
 
 

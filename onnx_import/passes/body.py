@@ -19,7 +19,7 @@ _AXES_SINCE = 18  # of the other reductions
 @dataclass
 class Body:
     """What a node is decomposed into: nodes in order, ending with its output, constants, and the
-    random masks that it draws."""
+    random masks that it draws. `alike` names the nodes that `run_alike` is said of."""
 
     node: Node
     types: Mapping[str, TensorType]
@@ -28,6 +28,13 @@ class Body:
     protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     random_masks: dict[str, TensorType] = field(default_factory=dict)
+    alike: set[str] = field(default_factory=set)
+
+    def run_alike(self, tensor: str) -> str:
+        """Says that the node that makes this tensor is computed, within the kernel of what is
+        decomposed, as by a kernel of its own; the tensor."""
+        self.alike |= {name for name, made in self.protos.items() if tensor in made.output}
+        return tensor
 
     def add(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """One more node; its output's name, chosen here unless it is given."""

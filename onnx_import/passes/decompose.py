@@ -42,7 +42,7 @@ from onnx_import.passes.recurrent import gru, lstm, rnn
 from onnx_import.passes.sorting import top_k
 from onnx_import.passes.statistics import batch_statistics, product_of_two, running_products
 from onnx_import.passes.telling import hardmax, is_inf, is_nan, of_integers, shrink
-from onnx_import.passes.windows import global_lp_pool, lp_pool
+from onnx_import.passes.windows import global_lp_pool, lp_pool, max_unpool
 from onnx_import.tensors import code_of
 
 _MOST_EXPONENTS = 64
@@ -414,6 +414,7 @@ REWRITINGS: Mapping[str, tuple[Callable[[Body], None], frozenset[str]]] = {
         *((op, normalized_by_computed, "axis epsilon stash_type") for op in NORMALIZATIONS),
         ("LpNormalization", lp_normalization, "axis p"),
         ("LpPool", lp_pool, "auto_pad ceil_mode dilations kernel_shape p pads strides"),
+        ("MaxUnpool", max_unpool, "kernel_shape pads strides"),
         ("OneHot", _one_hot, "axis"),
         ("PRelu", prelu_by_computed, "consumed_inputs"),
         ("Pad", pad_with_computed, "mode paddings pads value"),

@@ -30,7 +30,16 @@ _ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
     "Sigmoid": (),
     "Tanh": (),
 }
+_OF_GEMM: Mapping[str, tuple[str, ...]] = {
+    **{name: parameters for name, parameters in _ACTIVATIONS.items() if name != "Clip"},
+    "Elu": ("alpha",),
+    "Selu": ("alpha", "gamma"),
+    "Softplus": (),
+    "Softsign": (),
+    "ThresholdedRelu": ("alpha",),
+}
 _BLOCK = 64  # at least so many products are summed before a kernel scales what they give
+_MOST_SCALED = 256  # matrices of a batch, each of which is a node
 
 
 def fused(
@@ -64,70 +73,98 @@ def _kept(body: Body, *names: str) -> dict[str, object]:
     return {n: body.node.attributes[n] for n in names if n in body.node.attributes}
 
 
-def _activated(body: Body, x: str, parameters: Sequence[float]) -> None:
+def _activated(
+    body: Body, x: str, known: Mapping[str, tuple[str, ...]], parameters: Sequence[float]
+) -> None:
     """Writes the activation that attribute `activation` names, if any."""
     name = _word(body, "activation")
     if not name:
         body.add("Identity", x)
         return
-    if name not in _ACTIVATIONS or len(parameters) != len(_ACTIVATIONS[name]):
+    if name not in known or len(parameters) != len(known[name]):
         raise body.unsupported(f"attribute 'activation' is '{name}', which is not supported here")
+    if name == "ThresholdedRelu":
+        kind = body.types[body.node.inputs[0]].dtype.numpy
+        limit, zero = (body.store(np.array(v, kind)) for v in (*parameters, 0.0))
+        body.add("Where", body.add("Greater", x, limit), x, zero)
+        return
     if name == "Clip" and body.node.opset >= 11:
         kind = body.types[body.node.inputs[0]].dtype.numpy
         body.add("Clip", x, *(body.store(np.array(p, kind)) for p in parameters))
         return
-    body.add(name, x, **dict(zip(_ACTIVATIONS[name], parameters, strict=True)))  # type: ignore[arg-type]
+    body.add(name, x, **dict(zip(known[name], parameters, strict=True)))  # type: ignore[arg-type]
 
 
 def _gemm(body: Body) -> None:
     names = ("activation_alpha", "activation_beta", "activation_gamma")
     given = [float(body.node.attributes[n]) for n in names if n in body.node.attributes]  # type: ignore[arg-type]
-    count = len(_ACTIVATIONS.get(_word(body, "activation"), ()))
+    count = len(_OF_GEMM.get(_word(body, "activation"), ()))
     kept = _kept(body, "alpha", "beta", "transA", "transB")
-    total = body.add("Gemm", *body.node.inputs, **kept)  # type: ignore[arg-type]
-    _activated(body, total, given[:count])
+    total = body.run_alike(body.add("Gemm", *body.node.inputs, **kept))  # type: ignore[arg-type]
+    _activated(body, total, _OF_GEMM, given[:count])
 
 
 def _matmul(body: Body) -> None:
     """alpha·A·B, transposed. A kernel may scale the sums of blocks of products rather than all of
-    it, which rounds once for each: zeros among the products stand for these roundings."""
+    it: a scaled Gemm says what that is, one for each matrix of a batch."""
     alpha = np.float32(body.number("alpha", 1.0))
-    sides = []
+    sides, shapes = [], []
     for position, side in enumerate("AB"):
-        tensor, rank = body.node.inputs[position], len(body.shape(position))
-        if rank < 2:
+        tensor, shape = body.node.inputs[position], body.shape(position)
+        if len(shape) < 2:
             raise body.unsupported(f"input {position} is a vector")
-        axes = list(range(rank))
+        axes = list(range(len(shape)))
         if body.number(f"transBatch{side}", 0):
-            if rank < 3:
+            if len(shape) < 3:
                 raise body.unsupported(f"attribute 'transBatch{side}' of a matrix")
             axes = [*axes[1:-1], 0, axes[-1]]  # the first axis stands before the last
         if body.number(f"trans{side}", 0):
             axes[-2:] = axes[:-3:-1]
-        turned = axes != list(range(rank))
+        turned = axes != list(range(len(shape)))
         sides.append(body.add("Transpose", tensor, perm=axes) if turned else tensor)
-    if alpha == 1:
-        body.add("MatMul", *sides)
-        return
-    terms = body.shape(0)[-2 if body.number("transA", 0) else -1]
-    more = -(-terms // _BLOCK) - 1
-    if more and np.frexp(alpha)[0] != 0.5:
-        sides = [_padded(body, s, p, more) for p, s in enumerate(sides)]
+        shapes.append(tuple(shape[i] for i in axes))
     kind = body.types[body.node.inputs[0]].dtype.numpy
     if float(alpha.astype(kind)) != float(alpha):
         raise body.unsupported(f"attribute 'alpha' {float(alpha):g} is no {kind.name} number")
-    scale = body.store(alpha.astype(kind).reshape(()))
-    body.add("Mul", body.add("MatMul", *sides), scale)
+    if alpha == 1:
+        total = body.add("MatMul", *sides)
+        if sides == list(body.node.inputs):  # a kernel that transposes adds up in another order
+            body.run_alike(total)
+    elif shapes[0][-1] > _BLOCK:
+        _scaled_products(body, sides, shapes, float(alpha))
+    else:
+        scale = body.store(alpha.astype(kind).reshape(()))
+        body.add("Mul", body.add("MatMul", *sides), scale)
 
 
-def _padded(body: Body, tensor: str, position: int, more: int) -> str:
-    """A factor with so many zeros more along the axis that is summed."""
-    rank = len(body.shape(position))
-    kind = body.types[body.node.inputs[position]].dtype.numpy
-    pads = np.zeros((2, rank), np.int64)
-    pads[1, rank - 1 - position] = more
-    zero = body.store(np.zeros((), kind))
-    return body.add("Pad", tensor, body.store(pads.reshape(-1)), zero)
+def _scaled_products(
+    body: Body, sides: Sequence[str], shapes: Sequence[tuple[int, ...]], alpha: float
+) -> None:
+    """alpha·A·B for every pair of matrices, one after the other; all rows at once by one matrix."""
+    (*left, rows, terms), (*right, _, columns) = shapes
+    batch = np.broadcast_shapes(tuple(left), tuple(right))
+    if math.prod(right) == 1:
+        flat = (body.reshape(sides[0], -1, terms), body.reshape(sides[1], terms, columns))
+        body.reshape(body.add("Gemm", *flat, alpha=alpha), *batch, rows, columns)
+        return
+    if math.prod(batch) > _MOST_SCALED:
+        raise body.unsupported(
+            f"it scales {math.prod(batch)} products of more than {_BLOCK} terms; supported are "
+            f"{_MOST_SCALED}"
+        )
+    stacks = [
+        (body.reshape(side, -1, *shape[-2:]), np.arange(math.prod(own)).reshape(own))
+        for side, shape, own in zip(sides, shapes, (left, right), strict=True)
+    ]
+    places = [np.broadcast_to(at, batch).reshape(-1).tolist() for _, at in stacks]
+    found = []
+    for pair in zip(*places, strict=True):
+        factors = [
+            body.add("Gather", stack, body.store(np.array(place, np.int64)), axis=0)
+            for (stack, _), place in zip(stacks, pair, strict=True)
+        ]
+        found.append(body.reshape(body.add("Gemm", *factors, alpha=alpha), 1, rows, columns))
+    body.reshape(body.add("Concat", *found, axis=0), *batch, rows, columns)
 
 
 def _conv(body: Body) -> None:
@@ -137,7 +174,9 @@ def _conv(body: Body) -> None:
         x, w = _with_summand(body, x, w)
     bias = [b] if (b := _given(body, 2)) else []
     total = body.add("Conv", x, w, *bias, **kept)  # type: ignore[arg-type]
-    _activated(body, total, tuple(body.number("activation_params", ())))
+    if not _given(body, 3):
+        body.run_alike(total)
+    _activated(body, total, _ACTIVATIONS, tuple(body.number("activation_params", ())))
 
 
 def _with_summand(body: Body, x: str, w: str) -> tuple[str, str]:

@@ -45,10 +45,9 @@ _PREVIEWED = frozenset(("FlexAttention",))  # functions of that domain
 
 # Where a runtime is known to compute another function than ONNX defines.
 PARTING = {
-    "Attention": "Attention: onnxruntime multiplies products of queries and keys by the scale once "
-    "they are summed, which overflow before those of scaled ones do",
     "MeanVarianceNormalization": "MeanVarianceNormalization: onnxruntime leaves out the 1e-9 that "
     "ONNX adds to the standard deviation",
+    "Shrink": "Shrink: onnxruntime computes float64 numbers in float32",
     "DynamicQuantizeLinear": "DynamicQuantizeLinear: where all numbers are 0 onnxruntime gives a "
     "scale of 1, and ONNX 0",
 }

@@ -295,20 +295,20 @@ def _kernel(body: Body, x: str, rows: Array) -> str:
     """The kernel of every row of x with each of these, shape (rows of x, rows)."""
     kind = word(body, "kernel_type", "LINEAR")
     gamma, shift, degree = (float(v) for v in (*body.number("kernel_params", ()), 0, 0, 0)[:3])
-    scale, added, power = (body.store(np.array(v, np.float32)) for v in (gamma, shift, degree))
     if kind == "RBF":
+        scale = body.store(np.array(gamma, np.float32))
         n, m, f = body.shape(0)[0], *rows.shape
         apart = body.add("Sub", body.reshape(x, n, 1, f), body.store(rows.reshape(1, m, f)))
         squares = body.over("ReduceSum", body.add("Mul", apart, apart), [2])
         return body.add("Exp", body.add("Neg", body.add("Mul", squares, scale)))
-    inner = body.add("Gemm", x, body.store(rows), transB=1)
     if kind == "LINEAR":
-        return inner
-    line = body.add("Add", body.add("Mul", inner, scale), added)
+        return body.add("Gemm", x, body.store(rows), transB=1)
+    added = [body.store(np.array([shift], np.float32))] if shift else []
+    line = body.add("Gemm", x, body.store(rows), *added, transB=1, alpha=gamma)
     if kind == "SIGMOID":
         return body.add("Tanh", line)
     if kind == "POLY" and degree == int(degree) and degree > 0:
-        return body.add("Pow", line, power)
+        return body.add("Pow", line, body.store(np.array(degree, np.float32)))
     raise body.unsupported(f"attribute 'kernel_type' is '{kind}' here, which is not supported")
 
 

@@ -36,6 +36,9 @@ _DEFAULTS: Mapping[str, tuple[float | None, ...]] = {
 }
 """Activations with alpha and beta as far as they have them; None where they must be given."""
 
+_APART = {"Sigmoid": (("GRU", 1),), "Tanh": (("RNN", 0), ("GRU", 1))}
+"""Where, in which operators, an activation is less accurate than the function elsewhere."""
+
 Unary = Callable[[str], str]
 State = tuple[str, ...]
 
@@ -426,28 +429,8 @@ def _activations(body: Body, defaults: tuple[str, ...], directions: int) -> list
     n = len(defaults)
     made = []
     for k, (name, alpha, beta) in enumerate(zip(names, alphas, betas, strict=True)):
-        plain = _activation(body, name, alpha, beta)
-        made.append(_as_computed(body, names[k - k % n : k + 1], plain))
+        made.append(_activation(body, name, alpha, beta, k % n))
     return [tuple(made[i * n : (i + 1) * n]) for i in range(directions)]
-
-
-def _as_computed(body: Body, names: Sequence[str], activation: Unary) -> Unary:
-    """The last of these activations of a layer, as inaccurate as onnxruntime's kernel: an RNN's
-    Tanh, 2/(1 + e^-2x) - 1, and the second of a GRU, off by 10 units of roundoff (Sigmoid 5)."""
-    if (body.node.op, last := names[-1]) == ("RNN", "Tanh"):
-        return _scaled_tanh(body, 1.0, 1.0)
-    if body.node.op != "GRU" or len(names) < 2 or (names[0], last) == ("Sigmoid", "Tanh"):
-        return activation  # beside what a gate by Sigmoid is charged, Tanh is accurate enough
-    c = body.store(_held(body, "activations", 3.0))
-    if last == "Sigmoid":
-        return lambda x: body.add("Sub", body.add("Add", activation(x), c), c)
-    return (lambda x: _rounded_six_times(body, activation(x), c)) if last == "Tanh" else activation
-
-
-def _rounded_six_times(body: Body, x: str, c: str) -> str:
-    for _ in range(3):
-        x = body.add("Div", body.add("Mul", x, c), c)
-    return x
 
 
 def _consumed(body: Body, name: str, activations: Sequence[str], which: int) -> list[float]:
@@ -468,33 +451,28 @@ def _consumed(body: Body, name: str, activations: Sequence[str], which: int) -> 
     return found
 
 
-def _activation(body: Body, name: str, alpha: float, beta: float) -> Unary:
+def _activation(body: Body, name: str, alpha: float, beta: float, place: int) -> Unary:
+    """The activation in this place of a layer's. Of an RNN's Tanh, and of a GRU's second, kernels
+    compute tanh in ways of their own; so does onnxruntime wherever one is scaled."""
     if name == "Affine":
         scale = body.store(_held(body, "activation_alpha", alpha))
         shift = body.store(_held(body, "activation_beta", beta))
         return lambda x: body.add("Add", body.add("Mul", x, scale), shift)
     if name == "ScaledTanh":
-        return _scaled_tanh(body, alpha, beta)
+        if not np.isfinite(np.float32(2) * np.float32(beta)):  # as onnxruntime holds it
+            raise body.unsupported(f"attribute 'activation_beta' {beta:g} is too large")
+        scale, inner = (
+            body.store(_held(body, f"activation_{word}", v))
+            for word, v in (("alpha", alpha), ("beta", beta))
+        )
+        return lambda x: body.add(
+            "Mul", body.add("RecurrentTanh", body.add("Mul", x, inner)), scale
+        )
     if name == "Softplus":  # unlike the operator, log(1 + e^x) overflows, and vanishes below -17
         one = body.store(_held(body, "activations", 1.0))
         return lambda x: body.add("Log", body.add("Add", body.add("Exp", x), one))
+    if (body.node.op, place) in _APART.get(name, ()):
+        return lambda x: body.add(f"Recurrent{name}", x)
     both: dict[str, Any] = {"alpha": alpha, "beta": beta}
     given = dict(list(both.items())[: len(_DEFAULTS[name])])
     return lambda x: body.add(name, x, **given)
-
-
-def _scaled_tanh(body: Body, alpha: float, beta: float) -> Unary:
-    """alpha·(2·sigmoid(2·beta·x) - 1): onnxruntime has a tanh of its own here, off by as much at 0
-    as elsewhere, which is more than its operator Tanh is."""
-    twice = 2 * _held(body, "activation_beta", beta).astype(np.float64)
-    if not np.isfinite(twice.astype(np.float32)):
-        raise body.unsupported(f"attribute 'activation_beta' {beta:g} is too large")
-    inner = body.store(_held(body, "activation_beta", float(twice)))
-    scale = body.store(_held(body, "activation_alpha", alpha))
-    one, two = (body.store(_held(body, "activations", v)) for v in (1.0, 2.0))
-
-    def activation(x: str) -> str:
-        part = body.add("Mul", two, body.add("Sigmoid", body.add("Mul", x, inner)))
-        return body.add("Mul", body.add("Sub", part, one), scale)
-
-    return activation

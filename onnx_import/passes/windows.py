@@ -1,4 +1,5 @@
-"""LpPool and GlobalLpPool: the norms of windows, whose elements are gathered along an axis."""
+"""LpPool and GlobalLpPool, the norms of windows, whose elements are gathered along an axis; and
+MaxUnpool, which puts elements back where stored places say."""
 
 from __future__ import annotations
 
@@ -88,3 +89,33 @@ def _windows(body: Body) -> str:
     zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
     padded = body.add("Concat", flat, zero, axis=0)
     return body.add("Gather", padded, body.store(np.where(inside, index, math.prod(shape))), axis=0)
+
+
+def max_unpool(body: Body) -> None:
+    """Elements at stored places of a tensor of zeros."""
+    shape, places = body.shape(0), body.constant(1, "places")
+    rank = len(shape) - 2
+    kernel = body.number("kernel_shape", ())
+    if len(kernel) != rank or places.shape != shape:
+        raise body.unsupported("its places or attribute 'kernel_shape' do not fit its input")
+    pads, strides = body.number("pads", (0,) * 2 * rank), body.number("strides", (1,) * rank)
+    meant = [
+        (n - 1) * s + k - pads[axis] - pads[axis + rank]
+        for axis, (n, s, k) in enumerate(zip(shape[2:], strides, kernel, strict=True))
+    ]
+    made, output = (*shape[:2], *meant), body.types[body.node.outputs[0]].shape
+    if output != made:
+        raise body.unsupported(
+            f"its output has shape {list(output)}, not {list(made)} as its attributes say: where "
+            "places (input 1) then lie differs between runtimes; pad what it makes instead"
+        )
+    flat = np.ravel(places).astype(np.int64)
+    if np.any((flat < 0) | (flat >= math.prod(made))):
+        raise body.unsupported("a place (input 1) lies outside of what it makes")
+    if len(np.unique(flat)) < len(flat):
+        raise body.unsupported("a place (input 1) occurs twice, and which element stays is open")
+    index = np.full(math.prod(output), len(flat), np.int64)
+    index[flat] = np.arange(len(flat))
+    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
+    padded = body.add("Concat", body.reshape(body.node.inputs[0], -1), zero, axis=0)
+    body.add("Gather", padded, body.store(index.reshape(output)), axis=0)

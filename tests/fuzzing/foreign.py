@@ -18,8 +18,8 @@ def _activated(r: Reading, x: Array) -> Array:
         case "LeakyRelu":
             under = r.a.multiply(r.real("activation_alpha", 0.01), x)
             return chosen(r.a.less(x, r.number(0.0)), under, x)
-        case "Tanh":
-            return r.a.function("tanh", x)
+        case "Tanh" | "Sigmoid" as name:
+            return r.a.function(name.lower(), x)
     return x
 
 

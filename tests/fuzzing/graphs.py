@@ -387,6 +387,23 @@ def _global(b: Builder, op: str) -> None:
     b.add(op, [x], (*b.pool[x][:2], 1), **more)
 
 
+@_recipe("MaxUnpool")
+def _unpool(b: Builder, op: str) -> None:
+    n, s, k = b.n(1, 3), b.n(1, 3), b.n(1, 3)
+    x = b.tensor(lambda t: t == (1, 2, n), (1, 2, n))
+    size = (n - 1) * s + k
+    places = b.rng.permutation(2 * size)[: 2 * n].reshape(1, 2, n)
+    b.add(op, [x, b.keep(places.astype(np.int64), np.int64)], (1, 2, size), kernel_shape=[k],
+          strides=[s])  # fmt: skip
+
+
+@_recipe("Det")
+def _det(b: Builder, op: str) -> None:
+    n = b.n(1, 4)
+    x = b.tensor(lambda t: len(t) > 1 and t[-1] == t[-2] < 5, (*b.pick((), (2,)), n, n))
+    b.add(op, [x], b.pool[x][:-2])
+
+
 REDUCTIONS = tuple(f"Reduce{n}" for n in (
     "Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSumExp", "LogSum"))  # fmt: skip
 

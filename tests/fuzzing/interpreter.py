@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from determinants import determinant
 from foreign import FOREIGN, bias_gelu, fused_gemm
 from machine import Machine, Place, accumulated
 from onnx import TensorProto, numpy_helper
@@ -26,6 +27,7 @@ from reading import (
     aligned,
     chosen,
     moved,
+    runs_alike,
 )
 from recurrent import RECURRENT
 from windowed import WINDOWED
@@ -507,7 +509,7 @@ SEMANTICS: dict[str, Meaning] = {
     "LayerNormalization": _layer_normalization, "RMSNormalization": _layer_normalization,
     "InstanceNormalization": _instance_normalization,
     "GroupNormalization": _instance_normalization, "ArgMax": _arg(1), "ArgMin": _arg(-1),
-    "Einsum": _einsum, "Hardmax": _hardmax,
+    "Einsum": _einsum, "Hardmax": _hardmax, "Det": determinant,
 }  # fmt: skip
 
 
@@ -564,7 +566,7 @@ def interpret(model: onnx.ModelProto, feeds: dict[str, Array], algebra: Any) -> 
 def _moves(node: onnx.NodeProto) -> bool:
     """Does a node copy numbers, without reading or making any?"""
     if node.op_type not in ("Resize", "Upsample"):
-        return node.op_type in MOVING
+        return node.op_type in (*MOVING, "MaxUnpool")
     modes = [a.s for a in node.attribute if a.name == "mode"]
     return modes in ([], [b"nearest"])
 
@@ -594,7 +596,8 @@ def _place(
     """Where a node stands, for what it does beside its sums: of Gemm alone the sizes count."""
     op = SUMS_OF.get(node.op_type, node.op_type)
     if node.op_type != "Gemm":
-        return Place(op, node.name, kind=kind, written=op == node.op_type)
+        own = op == node.op_type or runs_alike(node)
+        return Place(op, node.name, kind=kind, written=own)
     flags = {t.name: t.i for t in node.attribute}
     scaled = any(t.name == "alpha" and t.f != 1.0 for t in node.attribute)
     a, b = (tensors[t].shape[1:] for t in node.input[:2])

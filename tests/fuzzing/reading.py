@@ -22,6 +22,14 @@ SUMS_OF = {"FusedGemm": "Gemm", "FusedMatMul": "MatMul", "TreeEnsembleRegressor"
 Meaning = Callable[["Reading"], Any]
 
 
+def runs_alike(node: onnx.NodeProto) -> bool:
+    """Does a kernel that fuses an operator with others compute it as its own kernel does?"""
+    given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    turned = any(given.get(n, 0) for n in ("transA", "transB", "transBatchA", "transBatchB"))
+    plain = not turned and np.float32(given.get("alpha", 1.0)) == 1
+    return node.op_type == "FusedGemm" or (node.op_type == "FusedMatMul" and plain)
+
+
 class Unread(Exception):
     """An operator without a meaning here."""
 
@@ -70,7 +78,9 @@ class Reading:
 
     def place(self, **sizes: Any) -> Place:
         op = self.node.op_type
-        written = self.node.doc_string != DECOMPOSED and op not in SUMS_OF
+        written = self.node.doc_string != DECOMPOSED and (
+            op not in SUMS_OF or runs_alike(self.node)
+        )
         return Place(
             SUMS_OF.get(op, op), self.node.name, kind=self.made[0], written=written, **sizes
         )

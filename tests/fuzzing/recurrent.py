@@ -62,7 +62,7 @@ def _layer(r: Reading) -> Any:
     gates = w.shape[1] // n
     bias = r.optional(3)
     h = np.broadcast_to(r.number(0.0), (x.shape[0], x.shape[2], n))
-    cell, one, two, every = h, r.number(1.0), r.number(2.0), []
+    cell, one, every = h, r.number(1.0), []
 
     def rows(v: Array, gate: int) -> Array:
         return v[:, gate * n : (gate + 1) * n]
@@ -82,9 +82,7 @@ def _layer(r: Reading) -> Any:
     for t in times if r.get("direction", "forward") == "forward" else reversed(times):
         now = x[:, t]
         if op == "RNN":
-            # as onnxruntime's kernel has it: tanh by a sigmoid, which is inaccurate near 0
-            gate = function("sigmoid", a.multiply(total(0, "wr", h), two))
-            h = a.multiply(a.subtract(a.multiply(two, gate), one), one)
+            h = function("tanh", total(0, "wr", h))
         elif op == "GRU":
             z, reset = (function("sigmoid", total(g, "wr", h)) for g in (0, 1))
             if r.get("linear_before_reset", 0):

@@ -20,8 +20,11 @@ from encoders.numbers.formats import BFLOAT16, BINARY16, BINARY32, FloatFormat
 from encoders.registry import operators
 from gpu_check.emulator.emulator import emulate
 
-# FPCore's numbers; between two graphs; of an Exp behind −∞, in tests/test_masks.py
-MADE_OF_OTHER_FILES = {"Rational", "RunsInstead", "MaskedWhere"}
+# FPCore's numbers; between two graphs; of an Exp behind −∞, in tests/test_masks.py; of layers over
+# time, which have a recipe
+MADE_OF_OTHER_FILES = {
+    *("Rational", "RunsInstead", "MaskedWhere", "RecurrentSigmoid", "RecurrentTanh"),
+}
 PLAIN = 100
 
 

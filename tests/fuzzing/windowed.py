@@ -151,6 +151,24 @@ def _lp_pool(r: Reading) -> Array:
     return found.reshape(*found.shape[:3], *out)
 
 
+def _max_unpool(r: Reading) -> Array:
+    """Of places in the tensor that its attributes make; a larger one is not read."""
+    if len(r.x) > 2:
+        raise Unread("MaxUnpool of a stated shape")
+    shape, kernel = r.x[0].shape[1:], r.get("kernel_shape")
+    pads = r.get("pads", [0] * 2 * len(kernel))
+    strides = r.get("strides", [1] * len(kernel))
+    sizes = [
+        (n - 1) * s + k - pads[i] - pads[i + len(kernel)]
+        for i, (n, s, k) in enumerate(zip(shape[2:], strides, kernel, strict=True))
+    ]
+    samples = r.x[0].shape[0]
+    made = np.broadcast_to(r.number(0.0).reshape(1, 1), (samples, prod((*shape[:2], *sizes))))
+    made = made.copy()
+    made[:, np.ravel(r.stored[1])] = r.x[0].reshape(samples, -1)
+    return made.reshape(samples, *shape[:2], *sizes)
+
+
 def _global_lp_pool(r: Reading) -> Array:
     found = _norm(r, r.x[0].reshape(*r.x[0].shape[:3], -1))
     return found.reshape(*found.shape[:3], *(1,) * (r.rank - 2))
@@ -441,5 +459,5 @@ WINDOWED: dict[str, Meaning] = {
     "Conv": conv, "ConvTranspose": _conv_transpose, "MaxPool": _pool, "AveragePool": _pool,
     "GlobalAveragePool": _global_pool, "GlobalMaxPool": _global_pool, "LpPool": _lp_pool,
     "GlobalLpPool": _global_lp_pool, "Resize": _resize, "Upsample": _resize,
-    "GridSample": _grid_sample, "RoiAlign": _roi_align,
+    "MaxUnpool": _max_unpool, "GridSample": _grid_sample, "RoiAlign": _roi_align,
 }  # fmt: skip

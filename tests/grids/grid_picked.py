@@ -123,6 +123,28 @@ ARRANGED: Mapping[str, Sequence[Grid]] = {
             ("float32",),
         ),
     ),
+    "MaxUnpool": (
+        Grid(
+            [
+                (made(*shape), const(np.array(places, I64).reshape(shape), I64), *more)
+                for made in (run, kept)
+                for shape, places, more in (
+                    ((1, 1, 2, 2), [0, 2, 4, 8], ()),
+                    ((1, 2, 1, 2), [1, 0, 5, 7], ()),
+                    ((2, 1, 1, 1), [3, 5], ()),
+                    ((1, 1, 2, 2), [5, 7, 13, 15], (const(np.array([1, 1, 5, 6], I64), I64),)),
+                    ((1, 1, 2, 2), [0, 0, 1, 2], ()),
+                    ((1, 1, 2, 2), [0, 99, 1, 2], ()),
+                )
+            ],
+            {
+                "kernel_shape": ((2, 2), (1, 3), (2,)),
+                "strides": (None, (1, 1), (2, 2)),
+                "pads": (None, (0, 0, 0, 0), (0, 1, 0, 0)),
+            },
+            ("float32", "float64"),
+        ),
+    ),
     "Col2Im": (
         Grid(
             [

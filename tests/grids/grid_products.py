@@ -28,6 +28,13 @@ PRODUCTS: Mapping[str, Sequence[Grid]] = {
             BRAIN,
         ),
     ),
+    "Det": (
+        Grid(
+            [(run(*shape),) for shape in ((1, 1), (2, 2), (3, 3), (2, 3, 3), (2, 1, 4, 4), (5, 5))]
+            + [(run(2, 3),), (run(3),), (run(12, 12),), (run(0, 2, 2),), (kept(2, 2),)],
+            {},
+        ),
+    ),
     "MatMul": (
         Grid(
             [

@@ -16,6 +16,7 @@ import test_masks
 import test_operators_algebraic
 import test_operators_elementary
 import test_operators_interpolation
+import test_recurrent
 from operator_checks import Described, Example
 from operator_checks import example as of_one
 
@@ -139,6 +140,7 @@ OF_FAMILIES = (
     *test_operators_elementary.EVERY,
     *test_operators_interpolation.CASES,
     *test_masks.CASES,
+    *test_recurrent.CASES,
 )
 
 
@@ -161,5 +163,7 @@ def every_example() -> dict[str, list[Example]]:
         found[f"Whole{op}"] += sorted(found[op], key=lambda c: not c.name.startswith("Whole"))
     for op in ("Softmax", "LogSoftmax"):
         found[f"Masked{op}"] += [c for c in test_masks.CASES if c.nodes[1][0] == op]
+    found["RecurrentTanh"] += found["RNN"]
+    found["RecurrentSigmoid"] += found["GRU"]
     found["MaskedWhere"] += [c for c in test_masks.CASES if c.nodes[-1][0] == "Exp"]
     return found

@@ -199,7 +199,7 @@ def whole_steps(d: Draw) -> World:
     there = u + e * d.choice([-1, 0, 1])
     overflows = d.random() < 0.2
     q, q_hat = (Q(min(max(round(v), -4), 4)) for v in (u, there))
-    q_hat = Q(d.randint(-4, 4)) if overflows and e else q_hat
+    q_hat = Q(d.randint(-4, 4)) if overflows else q_hat
     lo, hi = (Q(-4), Q(4)) if d.random() < 0.5 or overflows else (min(q, q_hat), max(q, q_hat))
     k = Q(floor(e) + 1) if d.random() < 0.8 else hi - lo
     numbers = {"q": q, "q_hat": q_hat, "e": e, "lo": lo, "hi": hi, "k": k}

@@ -31,7 +31,7 @@ PAIRS = [(name, i) for name, examples in EXAMPLES.items() for i in range(len(exa
 def test_every_operator_has_an_example() -> None:
     """Here, or in the tests of a family of operators beside this folder; of those that are made
     when a file is read, where what they are made of is tested."""
-    more = ("masks", "quantised_layers", "operator_slips", "narrow_numbers")
+    more = ("masks", "quantised_layers", "operator_slips", "narrow_numbers", "recurrent")
     families = (*FOLDER.glob("test_operators_*.py"), *(FOLDER / f"test_{n}.py" for n in more))
     texts = "".join(p.read_text() for p in families)
     elsewhere = {name for name in operators() if f'"{name}"' in texts}

@@ -151,6 +151,18 @@ def _pooled(inputs: list[Values], given: Mapping[str, Any]) -> Values:
     return over(lambda v: (v.ln() / p).exp() if v else v)(total)
 
 
+def _determinant(inputs: list[Values], given: Mapping[str, Any]) -> Values:
+    """Along the first row."""
+    x = inputs[0]
+    if x.shape[-1] == 1:
+        return x[..., 0, 0]
+    total = 0
+    for j in range(x.shape[-1]):
+        rest = np.delete(x[..., 1:, :], j, axis=-1)
+        total = total + (-1) ** j * x[..., 0, j] * _determinant([rest], given)
+    return total
+
+
 def _to_whole(inputs: list[Values], given: Mapping[str, Any]) -> Values:
     return over(lambda x: x.quantize(D(1), rounding=ROUND_DOWN))(inputs[0])
 
@@ -183,6 +195,7 @@ MEANINGS: Mapping[str, Callable[..., Values]] = {
     "Clip": _clip,
     "Cos": _of_one(d.cos),
     "Cosh": _of_one(d.cosh),
+    "Det": _determinant,
     "Elu": _of_one(_elu, alpha=1.0),
     "Erf": _of_one(d.erf),
     "Exp": _of_one(lambda x: x.exp()),

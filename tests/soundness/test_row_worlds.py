@@ -136,6 +136,16 @@ def root_of_powers(d: Draw) -> World:
     return {**numbers, "N": d.beyond(root), "T": d.beyond(lost)}, there - root
 
 
+def product_of_pivots(d: Draw) -> World:
+    """Three pivots, two products rounded by an eighth at most."""
+    det, moved, lost = d.real(), d.real(1), abs(d.real(1))
+    first, second = (Q(d.randint(-8, 8), 64) for _ in range(2))
+    found = (det + moved) * (1 + first) * (1 + second) + d.choice([-1, 0, 1]) * lost
+    numbers = {"d": det, "d_e": det + moved, "d_hat": found, "k": Q(2), "u": U, "B": Q(1, 3)}
+    numbers |= {"G": abs((1 + first) * (1 + second) - 1), "D": d.beyond(det), "t": lost}
+    return {**numbers, "e": d.beyond(moved)}, found - det
+
+
 def probability(d: Draw) -> World:
     """Two scores, of which the first moves by a against the other: odds change by at most e^a."""
     other, a = Q(d.randint(1, 8), 4), Q(d.randint(0, 6), 4)
@@ -188,6 +198,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "root-of-squares": root_of_squares,
     "p-norm-moves": p_norm,
     "root-of-powers": root_of_powers,
+    "product-of-pivots": product_of_pivots,
     "probability-moves": probability,
     "mixture-moves": mixture,
     "shifted-mixture": shifted_mixture,

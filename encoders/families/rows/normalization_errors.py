@@ -299,7 +299,9 @@ def folded_error(
     magnitude = add_up(add_up(multiply_up(spread, steep), np.abs(bias)), error.bound)
     rounded = r.of_product(magnitude)
     error = apply(ROUNDED_THRICE, e=error, M=magnitude, r=rounded)
-    return _known(error, e.factor), add_up(magnitude, multiply_up(rounded.bound, 3.0))
+    # numbers so small that their products with it are mild hide a slope that overflows
+    reached = np.maximum(add_up(magnitude, multiply_up(rounded.bound, 3.0)), steep)
+    return _known(error, e.factor), reached
 
 
 def _known(error: Radius, operand: Radius) -> Radius:

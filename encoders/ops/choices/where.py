@@ -2,7 +2,9 @@
 
 MaskedWhere is no ONNX operator: the reader makes it where the file adds a stored −∞ to a number,
 which stands in its third operand and is not chosen there. If that is +∞ or NaN the result is NaN at
-run time, as +∞ − ∞ is; so is its derivative, which the file multiplies by 0 or by that NaN.
+run time, as +∞ − ∞ is; so is its derivative, which the file multiplies by 0 or by that NaN. Where
+it stands between scores of attention that a runtime may compute in either of two ways, the second
+may lose `underflows` times as much as one number does by underflow (onnx_import's scores.py).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import SELECTED
+from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.ranges.operations import CHOSEN_RANGE
 from encoders.lemmas.ranges.placing import range_of, range_on, stored_range
 from encoders.lemmas.ranges.range import Range
@@ -186,6 +189,19 @@ def rounding(
     return replace(bound, radius=bound.radius + lost).using("step-jump")
 
 
+def masked_rounding(
+    site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
+) -> RoundingBound:
+    """As of a Where, and what underflows of sums that are scaled behind."""
+    bound, r = rounding(site, inputs, result, contract), rounder(site, contract)
+    times = site.real("underflows", 0.0)
+    if not times or r.exact:
+        return bound
+    tiny = r.underflow + r.flushed + r.lost_operands
+    lost = apply(FLUSHED_SUM, T=np.ones(result.shape), tiny=tiny).times(times)
+    return replace(bound, radius=bound.radius + lost)
+
+
 def gradient(r: Reverse) -> Carried:
     choices: dict[int, tuple[Term | int, Term | int]] = {1: (r.up, 0), 2: (0, r.up)}
     return {i: r.x.chosen(*choices[i]).unbroadcast(r.read(i).shape) for i in r.wanted & {1, 2}}
@@ -220,7 +236,8 @@ _MASKED = replace(
     name="MaskedWhere",
     check=_check_masked,
     runtime=masked_runtime,
+    rounding=masked_rounding,
     gradient=Gradient(rule=_masked_gradient),
-)
+).reading("underflows")
 
 OPERATORS = (_WHERE, _MASKED)

@@ -1,6 +1,7 @@
 """Gemm: alpha·A'·B' + beta·C, A' and B' optionally transposed.
 
-Where alpha is not 1, the finished sum is multiplied by it and beta·C is added last.
+Where alpha is not 1, the finished sum is multiplied by it and beta·C is added last. Where the order
+of sums is open, long ones are also scaled in blocks, whose sums and beta·C are then added up.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from fractions import Fraction
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.runtime import Arithmetic, moved, sum_of_products
+from encoders.arithmetic.runtime import Arithmetic, adds_in_any_order, moved, sum_of_products
 from encoders.arithmetic.values import Inputs, V
-from encoders.contract.contract import AnyOrder, BiasPlacement, RuntimeContract
+from encoders.contract.contract import AnyOrder, BiasPlacement, OpenSchedule, RuntimeContract
 from encoders.families.computed_gemm import bilinear_of, computed_differences, computed_values
 from encoders.families.matrix import left_action, product_pairs, right_action
-from encoders.families.product_rounding import varying_rounding
+from encoders.families.product_rounding import (
+    SCALED_AT_ONCE,
+    scaled_by_blocks,
+    varying_rounding,
+)
 from encoders.families.products import (
     Action,
     Map,
@@ -119,12 +124,17 @@ def runtime(
     bias = _runtime_bias(site, inputs, arithmetic)
     if alpha == 1.0:
         return (sum_of_products(arithmetic, contract, pairs, bias),)
+    if len(pairs) > SCALED_AT_ONCE and adds_in_any_order(arithmetic):
+        raise OpenSchedule("which parts of a sum are scaled before they are added up is left open")
     return (_scaled(site, sum_of_products(arithmetic, contract, pairs), bias, arithmetic),)
 
 
+def _factor(site: Site, arithmetic: Arithmetic[V]) -> V:
+    return arithmetic.constant(np.full((1, 1), site.real("alpha", 1.0), np.float32))
+
+
 def _scaled(site: Site, total: V, bias: V | None, arithmetic: Arithmetic[V]) -> V:
-    alpha = site.real("alpha", 1.0)
-    factor = arithmetic.constant(np.full((1, 1), alpha, np.float32))
+    factor = _factor(site, arithmetic)
     if bias is None:
         return arithmetic.multiply(factor, total)
     return arithmetic.multiply_add(factor, total, bias)
@@ -258,11 +268,10 @@ def _scaled_rounding(
 ) -> RoundingBound:
     """Any-order sum first, then the scaling and the bias step by step."""
     r = rounder(site, contract)
-    plain = any_order_rounding(r, s, inputs[0])
-    range_ = affine_values(
-        affine_map((linear_part(s.action, s.weights),), site.outputs[0].shape), inputs[:1]
-    ).range
-    return _rescaled(site, inputs, plain=plain, range_=range_, r=r, contract=contract)
+    plain, part = any_order_rounding(r, s, inputs[0]), linear_part(s.action, s.weights)
+    range_ = affine_values(affine_map((part,), site.outputs[0].shape), inputs[:1]).range
+    size = part.magnitude_up(inputs[0].magnitude)
+    return _rescaled(site, inputs, plain=plain, range_=range_, size=size, r=r, contract=contract)
 
 
 def _rescaled(
@@ -271,12 +280,27 @@ def _rescaled(
     plain: RoundingBound,
     *,
     range_: Interval,
+    size: FloatArray,
     r: Rounder,
     contract: RuntimeContract,
 ) -> RoundingBound:
-    """A finished sum in a range, times alpha, and beta·C added."""
-    total = tracked(range_, plain.radius)
+    """A sum in a range, whose terms' magnitudes add up to `size`, times alpha, and beta·C added:
+    finished before it is scaled, or where it is long, in blocks each of which is."""
     arithmetic = ErrorArithmetic(r, contract)
+    terms = _extent(site).terms
+    if terms > SCALED_AT_ONCE:
+        done = scaled_by_blocks(
+            r,
+            plain.radius,
+            size,
+            terms=terms,
+            factor=_factor(site, arithmetic),
+            bias=_tracked_bias(site, inputs, arithmetic),
+        )
+        return RoundingBound(
+            done.radius, (*plain.preconditions, *done.preconditions), plain.besides
+        )
+    total = tracked(range_, plain.radius)
     out = _scaled(site, total, _tracked_bias(site, inputs, arithmetic), arithmetic)
     done = finish(r, of_output(out, site), np.asarray(out.largest))
     return RoundingBound(done.radius, (*plain.preconditions, *done.preconditions), plain.besides)
@@ -295,9 +319,10 @@ def _computed_rounding(
     if not plain:
         total = varying_rounding(r, product, a, b)
         range_ = bilinear_values(product, inputs[:2], None).range
-        return _rescaled(site, inputs, plain=total, range_=range_, r=r, contract=contract).using(
-            *BILINEAR
-        )
+        size = product.on_x(b.magnitude).magnitude_up(a.magnitude)
+        return _rescaled(
+            site, inputs, plain=total, range_=range_, size=size, r=r, contract=contract
+        ).using(*BILINEAR)
     added = _tracked_bias(site, inputs, ErrorArithmetic(r, contract))
     if added is None:
         return varying_rounding(r, product, a, b).using(*BILINEAR)

@@ -138,6 +138,10 @@ def why_unread(
         return f"its batch indices (input 2) lead beyond a batch of {shape[0]}"
     if sum(r.parts.count for r in regions) > _MOST:
         return f"its regions have more than {_MOST} places"
+    number: type[np.floating] = np.dtype(rois.dtype.name).type
+    with np.errstate(all="ignore"):
+        if not all(np.all(np.isfinite([*r.steps(number), *r.places(number)])) for r in regions):
+            return "where its regions (input 1) are read overflows on the way"
     return ""
 
 

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from encoders.arithmetic.approximate_field import ApproximateReals
 from encoders.arithmetic.exact_fields import ObjectArray
 from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
@@ -26,7 +27,7 @@ from encoders.curves.certified import certified_curve
 from encoders.families.rows.spelled import spelled_normalization
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.program import Program, Step
 from encoders.scheduling import contract_at
@@ -37,11 +38,12 @@ from refine.bounds.joint.finding import Body, Formula, body_of, formulas_of
 from refine.bounds.joint.rows import SpelledRows, nodes_alone, rows_of
 from refine.bounds.joint.running import rounding_of, rounding_of_nodes
 from refine.bounds.local.errors import Run, Runs
-from refine.bounds.local.held import outgrown
+from refine.bounds.local.held import OUTGROWN, outgrown
 
 _WIDEST = 2.0**20
 _NAME = "Formula"
 _MOST_ROUNDINGS = 64  # of a square
+_SAMPLES = 9  # of an argument's range
 
 
 @dataclass(frozen=True)
@@ -161,23 +163,48 @@ def joined_formula(formula: Formula, ran: Ran | None, maps: Maps) -> Step | None
     kind = replace(step.site.outputs[0], dtype=maps.graph.types[source].dtype)
     site = Site(node, (kind,), step.site.outputs, (None,))
     operator = _curved(body, curve, ran.contract)
-    if _outgrown(operator, site, maps, source, ran.contract):
+    if _outgrown(operator, curve, site, maps, source, ran.contract):
         return None
     return Step(node, operator, site, (source,), step.writes)
 
 
 def _outgrown(
-    operator: Operator, site: Site, maps: Maps, source: str, contract: RuntimeContract
+    operator: Operator,
+    curve: Curve,
+    site: Site,
+    maps: Maps,
+    source: str,
+    contract: RuntimeContract,
 ) -> bool:
     """Are errors behind a formula as large as its numbers, or is nothing known of what its nodes
-    round? Node by node it is then known what run-time numbers keep to, which is worth more."""
+    round? Node by node it is then known what run-time numbers keep to, which is worth more.
+
+    It is a choice, and proves nothing: floats tell, where they leave no doubt.
+    """
     x, error = maps.values[source], maps.radii[source]
-    moved = operator.differences(site, [x], [error]).radius
-    range_ = operator.values(site, [x]).range
-    if outgrown(range_, moved):
+    moved, size = _about(curve, x, error.bound)
+    if moved > 2.0 * OUTGROWN * size:
         return True
-    run, result = x.inflate(error.bound), range_.inflate(moved.bound)
-    return not np.isfinite(operator.rounding(site, [run], result, contract).radius.largest)
+    if not moved < 0.5 * OUTGROWN * size:
+        moves = operator.differences(site, [x], [error]).radius
+        if outgrown(operator.values(site, [x]).range, moves):
+            return True
+    run = x.inflate(error.bound)
+    return not np.isfinite(operator.rounding(site, [run], run, contract).radius.largest)
+
+
+def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[float, float]:
+    """About how far a curve moves at most where its arguments do, and how large it is, in floats;
+    NaN where that is not known."""
+    with np.errstate(all="ignore"):
+        low, high = x.lo - error, x.hi + error
+        at = low + (high - low) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * low.ndim)
+        found = np.asarray(curve.pieces[0].value(ApproximateReals(), at), np.float64)
+        steps = np.max(np.abs(np.diff(found, axis=0)), axis=0)
+        slopes = steps * ((_SAMPLES - 1) / (high - low))
+        moved = np.minimum(slopes * error, np.ptp(found, axis=0))
+    known = np.where(high > low, moved, 0.0)
+    return float(np.max(known, initial=0.0)), float(np.max(np.abs(found), initial=0.0))
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:

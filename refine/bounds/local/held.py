@@ -21,7 +21,7 @@ from encoders.program import Step, on_demand
 from encoders.scheduling import contract_at
 from refine.bounds.backward import Maps
 
-_OUTGROWN = 0.5
+OUTGROWN = 0.5
 _MANY = 2**16  # elements beyond which the ranges of an affine map cost as much as its bounds
 
 
@@ -70,7 +70,7 @@ def tells_more(ranges: Sequence[Interval], maps: Maps, step: Step) -> bool:
 
 def outgrown(values: Interval, error: Radius) -> bool:
     """Have errors outgrown the numbers of a tensor?"""
-    return error.largest > _OUTGROWN * highest(values.magnitude)
+    return error.largest > OUTGROWN * highest(values.magnitude)
 
 
 def _known(maps: Maps, tensor: str, contract: RuntimeContract) -> Interval:
