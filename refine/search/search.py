@@ -83,6 +83,8 @@ def search(
     if the effort is infinite."""
     rng = np.random.default_rng(seed)
     executions = members(hunt.contract)
+    if all(np.array_equal(low, hunt.box.hi[name]) for name, low in hunt.box.lo.items()):
+        return _at_a_point(hunt, executions, rng, late)
     work, weight = program_of(hunt.graph).work, _weight(hunt)
     if weight > _HEAVY:
         return _glimpsed(hunt, executions, rng=rng, weight=weight, late=late, effort=effort)
@@ -173,6 +175,21 @@ def tried(hunt: Hunt, points: Points) -> tuple[Candidate, ...]:
     for execution in members(hunt.contract):
         candidates += _candidates(hunt, Climbs(points, score(hunt, points, execution)), execution)
     return tuple(sorted(candidates, key=lambda c: -c.excess))
+
+
+def _at_a_point(
+    hunt: Hunt,
+    executions: tuple[RuntimeContract, ...],
+    rng: np.random.Generator,
+    late: Callable[[], bool],
+) -> tuple[Candidate, ...]:
+    """The one point of the box under every execution, or as many as there is time for."""
+    points, found = hunt.box.sample(rng, 1), list[Candidate]()
+    for execution in executions:
+        if found and late():
+            break
+        found += _candidates(hunt, Climbs(points, score(hunt, points, execution)), execution)
+    return tuple(sorted(found, key=lambda c: -c.excess)[:_KEPT])
 
 
 def _weight(hunt: Hunt) -> int:
