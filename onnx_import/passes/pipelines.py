@@ -21,6 +21,7 @@ from onnx_import.passes.trees import (
     listed,
     new_forest,
     old_forest,
+    regressed,
     softened,
     word,
     words,
@@ -253,7 +254,8 @@ def _scores(body: Body, targets: int) -> str:
 
 
 def _linear_regressor(body: Body) -> None:
-    _write(body, softened(body, _scores(body, int(body.number("targets", 1)))))
+    targets = int(body.number("targets", 1))
+    _write(body, regressed(body, _scores(body, targets), targets))
 
 
 def _linear_classifier(body: Body) -> None:
@@ -396,7 +398,8 @@ def _tree_regressor(body: Body) -> None:
             "differ in whether they are added there"
         )
     scores = aggregated(body, trees, how, base, forest.leaves)
-    _write(body, softened(body, _in_single(body, scores, forest.leaves)))
+    targets = forest.leaves.shape[1]
+    _write(body, regressed(body, _in_single(body, scores, forest.leaves), targets))
 
 
 def _tree_ensemble(body: Body) -> None:

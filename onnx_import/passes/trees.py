@@ -282,6 +282,17 @@ def aggregated(body: Body, trees: str, how: str, base: Array | None, leaves: Arr
     return body.over("ReduceSum", body.add("Concat", trees, held, axis=1), [1])
 
 
+def regressed(body: Body, scores: str, targets: int) -> str:
+    """The scores of a regressor after the attribute `post_transform`."""
+    how = word(body, "post_transform", "NONE")
+    if targets == 1 and how in ("LOGISTIC", "SOFTMAX"):
+        raise body.unsupported(
+            f"of one target onnxruntime leaves out 'post_transform' {how}, which ONNX defines; "
+            "put a node behind it"
+        )
+    return softened(body, scores)
+
+
 def softened(
     body: Body, scores: str, known: Sequence[str] = ("NONE", "LOGISTIC", "SOFTMAX")
 ) -> str:
