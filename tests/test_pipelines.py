@@ -328,7 +328,8 @@ def test_maps_are_read_as_tensors_and_texts_left_out(tmp_path: Path) -> None:
         (pipeline("LinearRegressor", coefficients=[1.0], targets=1), "1 coefficients for 1"),
         (pipeline("LinearRegressor", coefficients=floats(3), post_transform="PROBIT"), "'PROBIT'"),
         (pipeline("LinearRegressor", coefficients=floats(3), post_transform="LOGISTIC"), "leaves"),
-        (pipeline("TreeEnsembleRegressor", n_targets=1, post_transform="SOFTMAX", **STUMP), "leaves"),
+        (pipeline("TreeEnsembleRegressor", post_transform="SOFTMAX", **STUMP, n_targets=1),
+         "leaves"),
         (pipeline("TreeEnsembleRegressor", n_targets=1, **(STUMP | {
             "nodes_modes": ["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"], "nodes_truenodeids": [1, 1, 0],
             "nodes_falsenodeids": [2, 2, 0], "target_treeids": [0], "target_nodeids": [2],
