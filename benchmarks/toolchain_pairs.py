@@ -276,11 +276,16 @@ Change = Callable[[onnx.NodeProto, dict[str, onnx.TensorProto], np.random.Genera
 
 
 def broken(
-    model: onnx.ModelProto, shape: tuple[int, ...], rng: np.random.Generator, seen: Counter[str]
+    model: onnx.ModelProto,
+    centre: Values,
+    radius: float,
+    rng: np.random.Generator,
+    seen: Counter[str],
 ) -> Iterator[Break]:
     """Two nodes changed, each in a model of its own: in ways that were `seen` least so far, and
-    such that the model still runs and gives other results."""
-    inputs = [rng.uniform(-1.0, 1.0, shape).astype(np.float32) for _ in range(POINTS)]
+    such that the model still runs and gives other results in the ball."""
+    shifts = (rng.uniform(-radius, radius, centre.shape) for _ in range(POINTS))
+    inputs = [(centre + shift).astype(np.float32) for shift in shifts]
     before = _results(model, inputs)
     found = 0
     for what in sorted(CHANGES, key=lambda w: seen[w]):
@@ -471,8 +476,8 @@ def main(folder: Path) -> None:
                 row(f"{source.stem}: {tool}", source, after, model, kind)
                 if kind != "rewrite":
                     continue
-                shape = np.load(folder / f"{model}.npy").shape
-                for found in broken(made, shape, rng, seen):
+                centre = np.load(folder / f"{model}.npy")
+                for found in broken(made, centre, rows[-1]["radius"], rng, seen):
                     wrong = folder / f"{after.stem}--{found.what}.onnx"
                     onnx.save(found.model, wrong)
                     name = f"{source.stem}: {tool}, broken {found.what}"

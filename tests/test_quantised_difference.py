@@ -19,6 +19,7 @@ from quantised_networks import KEPT, Beside, Form, Network, beside, cnn, files, 
 from encoders.contract.presets import EXACT, IEEE_ANY
 from encoders.numbers.enclosure import Interval
 from onnx_import import load
+from refine.bounds.joint.joining import Joining
 from refine.bounds.network import InputBox
 from refine.pair.comparison import comparison
 from refine.pair.pair import pair_of
@@ -111,6 +112,25 @@ def test_in_a_small_ball_the_bound_is_near_what_is_found(
     radius = 0.001
     bound = both.bound(*ends(centre, radius))
     assert bound <= 10 * found_within(both, centre, radius, 60, seed=1)
+
+
+def test_rows_and_formulas_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a copy that is quantised as it runs: without, a ball of a hundredth is no small one."""
+    both = compared(tmp_path, transformer(4), Form.DYNAMIC)
+    centre = np.random.default_rng(9).uniform(-0.9, 0.9, (1, 4, 8)).astype(np.float32)
+    box = ends(centre, 0.01)
+    whole = both.bound(*box)
+    assert found_within(both, centre, 0.01, 60, seed=1) <= whole
+    monkeypatch.setattr(Joining, "of", lambda *given, **more: Joining({}, {}, _nothing))
+    alone = both.bound(*box)
+    monkeypatch.setattr(
+        noise, "parting", lambda ranges, step, *_: ranges.maps.values[step.reads[0]]
+    )
+    assert 1.1 * whole <= alone <= 0.5 * both.bound(*box)
+
+
+def _nothing(steps: object) -> None:
+    """Nothing is known of what runs."""
 
 
 @pytest.mark.parametrize("name", ["residual", "transformer"])

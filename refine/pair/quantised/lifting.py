@@ -42,6 +42,12 @@ class Role:
     loose: FloatArray | None = None
 
     @property
+    def plain(self) -> Step | None:
+        """The step, where nothing is put on a grid and nothing was changed."""
+        rests = (self.stored, self.own, self.product, self.regrid, self.clamps, self.loose)
+        return self.step if all(rest is None for rest in rests) else None
+
+    @property
     def grid(self) -> Grid | None:
         """The grid that the node puts its result on, or that it precedes, if there is one."""
         return self.clamps if self.stored is None else self.stored.written

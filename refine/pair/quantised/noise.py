@@ -20,7 +20,6 @@ from functools import cached_property, partial
 import numpy as np
 
 from encoders.contract.contract import RuntimeContract
-from encoders.lemmas.claims import REAL_GAP
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.differences import BOTH_SIDES
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, known_at
@@ -32,6 +31,7 @@ from encoders.operator import RoundingBound
 from encoders.program import Step, program_of
 from encoders.scheduling import contract_at
 from refine.bounds.backward import pull_back, unit_functionals
+from refine.bounds.joint.joining import Joining, Ran
 from refine.bounds.local.errors import Run
 from refine.bounds.network import InputBox, Known, NetworkBounds, NodeBounds
 from refine.bounds.optimising import chunks
@@ -63,7 +63,6 @@ from refine.pair.quantised.through import (
     settled_on,
     settled_or_noisy,
     started,
-    times,
 )
 from refine.pair.sameness import is_copy
 
@@ -126,6 +125,24 @@ class _Bounding:
     worst: dict[str, Spent] = field(default_factory=dict)
     carried: int = 0
     last: Walk | None = None
+    joining: Joining = field(default_factory=lambda: Joining({}, {}, lambda steps: None))
+
+    def _ran(self, steps: tuple[Step, ...]) -> Ran | None:
+        """What runs in place of steps of the original, where the copy has the same."""
+        copies = tuple(self._copy[step.name] for step in steps)
+        for step in copies:
+            own = self.pair.copy.roles[step.name].plain
+            if step.name in self.pair.changed or own is None:
+                return None
+            if own.reads != step.reads or own.running != step.running:
+                return None
+        return Ran(self.pair.copy.graph, copies, self.contract)
+
+    def _stands(self, step: Step) -> tuple[Step, Role]:
+        """The copy's step, or one in place of several, and what it stands for."""
+        if step.name in self.joining.joined:
+            return step, Role(step)
+        return self._copy[step.name], self.pair.copy.roles[step.name]
 
     @cached_property
     def _copy(self) -> Mapping[str, Step]:
@@ -135,8 +152,13 @@ class _Bounding:
         """Of all tensors, one step after the other."""
         maps, graph, ranges = self.ranges.maps, self.pair.meant, self.ranges
         made: list[tuple[Step, RoundingBound, Mapping[str, Interval]]] = []
-        for step in maps.program.steps:
+        self.joining = Joining.of(maps.program, self._ran, ways=False)
+        for alone in maps.program.steps:
             self.tick()
+            for tensor in alone.reads:
+                maps.err_by(tensor, ranges.radii[tensor])
+            maps, step = self.joining.at(alone, maps)
+            ranges.maps = maps
             held = {t: ranges.held[t] for t in step.reads}
             made.append((step, self._forward(step), held))
             out = step.output
@@ -161,7 +183,7 @@ class _Bounding:
         self, step: Step, rounding: RoundingBound, held: Mapping[str, Interval]
     ) -> NodeBounds:
         """A node as it is shown: under the name of the operator that runs."""
-        role, maps = self.pair.copy.roles[step.name], self.ranges.maps
+        (_, role), maps = self._stands(step), self.ranges.maps
         shown = step if role.step is None else called(step, role.step.node.op)
         return NodeBounds(
             shown,
@@ -175,6 +197,8 @@ class _Bounding:
     def _run(self, step: Step, role: Role, held: tuple[Interval, ...]) -> Run:
         """What executes: the copy's own step, where it is one and reads numbers."""
         own, none = role.step, np.zeros(())
+        if own is step:
+            return Run(step, none, self.contract)
         if own is not None and own.reads == step.reads and own.output == step.output:
             types = self.pair.copy.source.types
             if all(types[t].dtype.is_float for t in (*own.reads, own.output)):
@@ -185,6 +209,8 @@ class _Bounding:
         """Elements that get a pull-back."""
         program, apart = self.ranges.maps.program, self.ranges.apart[out]
         wide = widths(apart)
+        if program.writers[out].name in self.joining.inside:
+            return np.zeros(0, np.intp)
         if final:
             rows = np.arange(wide.size)
         else:
@@ -222,7 +248,7 @@ class _Bounding:
     def _forward(self, step: Step) -> RoundingBound:
         """Enters what is known behind a node; what its run loses."""
         maps, ranges, out = self.ranges.maps, self.ranges, step.output
-        copy, role = self._copy[step.name], self.pair.copy.roles[step.name]
+        copy, role = self._stands(step)
         real: list[Interval] = [maps.values[t] for t in step.reads]
         real[:1] = [self._rows(step)] if step.operator.normalizes is not None else real[:1]
         mapped = step.operator.values(step.site, real)
@@ -236,7 +262,7 @@ class _Bounding:
         else:
             through, after, lost = self._layer(step, copy, role, real, held)
         ranges.through[step.name] = through
-        apart, radius = self._left(step, through)
+        apart, radius = ranges.left(step, through)
         if out in self.known.radii:
             radius = radius.and_also(self.known.radii[out])
         ranges.enter(out, after, apart, radius)
@@ -384,34 +410,6 @@ class _Bounding:
             self.ranges.gridded[step.output] = grid, off + lost.radius.on(shape)
         elif (like.reshapes or like.selects) and grid.scale.size == grid.zero.size == 1:
             self.ranges.gridded[step.output] = grid, off.worst().on(shape) + lost.radius.on(shape)
-
-    def _left(self, step: Step, through: Through) -> tuple[Interval, Radius]:
-        """The range of d behind a node, and a radius of it, from those before it."""
-        shape = step.site.outputs[0].shape
-        radius = exactly_zero(EXACT, shape)
-        signed = Interval(np.zeros(shape), np.zeros(shape))
-        if through.moved is not None:
-            moved = through.moved.radius
-            if through.kept is not None:
-                moved = moved.on(shape).times(np.where(through.kept, 1.0, 0.0))
-            radius = radius + moved
-            signed = signed.inflate(moved.bound)
-        if through.on_d is not None and through.on_x is not None:
-            (source,) = step.reads
-            own = plus(
-                times(through.on_d, self.ranges.apart[source]),
-                times(through.on_x, self.ranges.maps.values[source]),
-            )
-            radius = radius + apply(REAL_GAP, lo=own.lo, hi=own.hi)
-            signed = plus(signed, own)
-        for range_ in (None if through.shift is None else through.shift.range, through.range):
-            if range_ is not None:
-                radius = radius + apply(REAL_GAP, lo=range_.lo, hi=range_.hi)
-                signed = plus(signed, range_)
-        if through.noise is not None:
-            radius = radius + through.noise.on(shape)
-            signed = signed.inflate(np.broadcast_to(through.noise.bound, shape))
-        return known(signed), radius
 
     def _refine_values(self, out: str, rows: Rows) -> None:
         """Better ranges of real values."""

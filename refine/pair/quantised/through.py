@@ -88,6 +88,34 @@ class Ranges:
         radius = radius.and_also(apply(REAL_GAP, lo=apart.lo, hi=apart.hi))
         self.held[tensor], self.apart[tensor], self.radii[tensor] = held, apart, radius
 
+    def left(self, step: Step, through: Through) -> tuple[Interval, Radius]:
+        """The range of d behind a node, and a radius of it, from those before it."""
+        shape = step.site.outputs[0].shape
+        radius = exactly_zero(EXACT, shape)
+        signed = Interval(np.zeros(shape), np.zeros(shape))
+        if through.moved is not None:
+            moved = through.moved.radius
+            if through.kept is not None:
+                moved = moved.on(shape).times(np.where(through.kept, 1.0, 0.0))
+            radius = radius + moved
+            signed = signed.inflate(moved.bound)
+        if through.on_d is not None and through.on_x is not None:
+            (source,) = step.reads
+            own = plus(
+                times(through.on_d, self.apart[source]),
+                times(through.on_x, self.maps.values[source]),
+            )
+            radius = radius + apply(REAL_GAP, lo=own.lo, hi=own.hi)
+            signed = plus(signed, own)
+        for range_ in (None if through.shift is None else through.shift.range, through.range):
+            if range_ is not None:
+                radius = radius + apply(REAL_GAP, lo=range_.lo, hi=range_.hi)
+                signed = plus(signed, range_)
+        if through.noise is not None:
+            radius = radius + through.noise.on(shape)
+            signed = signed.inflate(np.broadcast_to(through.noise.bound, shape))
+        return known(signed), radius
+
 
 def started(program: Program, box: InputBox) -> Ranges:
     """What is known of the inputs."""
