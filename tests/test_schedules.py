@@ -273,6 +273,6 @@ def test_open_orders_are_refused(contract: RuntimeContract) -> None:
 def test_presets_describe_themselves() -> None:
     describe: Callable[[RuntimeContract], str] = RuntimeContract.describe
     assert len({describe(c) for c in PRESETS.values()}) == len(PRESETS)
-    assert "13 rules" in PRESETS["ort-cpu"].describe()
+    assert "14 rules" in PRESETS["ort-cpu"].describe()
     assert not PRESETS["ort-cpu"].pinned
     assert all(rule.schedule.pinned for rule in PRESETS["ort-cpu"].rules)

@@ -96,7 +96,6 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
     """Differences of q for real u and |û − u| ≤ `error`, infinite where û may be no number."""
     error = given.bound
     real = np.isfinite(u.lo) & np.isfinite(u.hi)
-    known = real | (error == 0)
     reached = steps.range(u.inflate(error))
     jump = np.where(error == 0, 0.0, _width(reached))
     near, moved = piecewise_secant(clamp(steps.lowest, steps.highest), u, given)
@@ -106,9 +105,9 @@ def step_differences(steps: IntegerGrid, u: Interval, given: Radius) -> Differen
         WHOLE_STEPS,
         e=given,
         k=_whole_beyond(error),
-        lo=np.where(known, reached.lo, np.nan),
+        lo=np.where(real, reached.lo, np.nan),
         hi=reached.hi,
-        M=np.where(known, 0.0, np.inf),
+        M=np.where(real, 0.0, np.inf),
         limit=0.0,
     )
     slope = np.where(follows, near.slope, 0.0)
