@@ -4,7 +4,7 @@
 
 The optimised file is the implementation, at the highest level that leaves standard operators; the
 original is the specification. Both read over the reals, and the implementation as it runs; the
-domains are those of benchmarks/corpus.py.
+domains are those of benchmarks/corpus.py, of shipped networks the point of benchmarks/shipped.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,16 @@ from corpus import chosen, domain_of, float_or_text
 from measuring import MODELS, save
 from rich.console import Console
 from rich.table import Table
+from shipped import SHIPPED
 
+from encoders.contract.contract import RuntimeContract
 from encoders.contract.presets import EXACT, PRESETS
 from onnx_import import load
 from onnx_import.errors import ModelError
+from onnx_import.graph import Graph, Sizes
 from refine.claims.kinds.difference import diff
 from refine.claims.options import Options
+from refine.domain.domain import Domain, DomainOptions, read_domain
 from refine.lemmas.cache import default_directory
 from refine.options.optimised import as_optimised
 from refine.results.verdict import Side, Tolerance
@@ -75,23 +80,47 @@ def measured(models: Path, path: Path, contract: str, options: Options) -> list[
     """A row for each way of reading the optimised file; one that says why, if it is refused."""
     name = str(path.relative_to(models).with_suffix(""))
     refused = ""
+    arrays = next((s.inputs() for s in SHIPPED if s.file == path.stem), None)
+    shapes = {t: x.shape for t, x in (arrays or {}).items()}
+    whole = {t: x for t, x in (arrays or {}).items() if x.dtype.kind in "iub"}
     for level in LEVELS:
         try:
-            optimised = load(as_optimised(path, level))
-            original = load(path)
+            sides = [
+                load(file, sizes=Sizes(arrays=shapes), given=whole)
+                for file in (path, as_optimised(path, level))
+            ]
         except ModelError as error:
             refused = str(error)
             continue
-        return [
-            compared(name, level, Side(original, EXACT), Side(optimised, how), options)
-            for how in (EXACT, PRESETS[contract])
-        ]
+        rows = []
+        for how in (EXACT, PRESETS[contract]):
+            try:
+                domain = _domain(sides[1], path, how, arrays)
+            except ModelError as error:
+                return [{"network": name, "refused": str(error)}]
+            spec, impl = Side(sides[0], EXACT), Side(sides[1], how)
+            rows.append(compared(name, level, spec, impl, domain, options))
+        return rows
     return [{"network": name, "refused": refused}]
 
 
-def compared(name: str, level: str, spec: Side, impl: Side, options: Options) -> dict[str, object]:
-    assert spec.graph.source is not None
-    domain = domain_of(spec.graph.source, impl.graph, impl.contract)
+def _domain(
+    graph: Graph,
+    path: Path,
+    contract: RuntimeContract,
+    arrays: Mapping[str, np.ndarray] | None,
+) -> Domain:
+    """Of a shipped network its point, else the box that goes with the file."""
+    if arrays is None:
+        return domain_of(path, graph, contract)
+    np.savez("point.npz", allow_pickle=False, **{t: arrays[t] for t in graph.inputs})
+    point = DomainOptions(center="point.npz", radius="0")
+    return read_domain(graph, point, contract.format_of)
+
+
+def compared(
+    name: str, level: str, spec: Side, impl: Side, domain: Domain, options: Options
+) -> dict[str, object]:
     result = diff(spec, impl, domain, Tolerance(), options)
     return {
         "network": name,
