@@ -86,7 +86,7 @@ def measured(models: Path, path: Path, contract: str, options: Options) -> list[
     for level in LEVELS:
         try:
             sides = [
-                load(file, sizes=Sizes(arrays=shapes), given=whole)
+                load(file, sizes=Sizes(arrays=shapes), pinned=whole)
                 for file in (path, as_optimised(path, level))
             ]
         except ModelError as error:
