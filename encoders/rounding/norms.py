@@ -10,10 +10,9 @@ import numpy as np
 
 from encoders.lemmas.kernel import Radius, apply
 from encoders.lemmas.normalizing import OVER_SIGMA, ROOTS_APART
-from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rows import NORM, ROOT_OF_SQUARES
 from encoders.numbers.enclosure import FloatArray, add_down
-from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.rounding_bounds import Rounder, below_normal
 
 
 def norm_moved(given: Radius) -> Radius:
@@ -75,8 +74,7 @@ def _root_of(r: Rounder, times: int, norm: FloatArray | float, tiny: FloatArray)
 
 def _lost(r: Rounder, operations: int | None) -> float:
     """What an operation loses below the normal numbers, or so many of them."""
-    lost = r.underflow + r.flushed + r.lost_operands
-    return lost if operations is None else float(operations) * (lost + 2.0 * r.smallest_normal)
+    return r.lost if operations is None else float(operations) * (r.lost + 2.0 * r.smallest_normal)
 
 
 def root_off(variance: Radius, low: FloatArray) -> Radius:
@@ -89,4 +87,4 @@ def root_off(variance: Radius, low: FloatArray) -> Radius:
 
 def underflown(r: Rounder, low: FloatArray) -> Radius:
     """What a root of at least `low` loses by underflow, relative to it."""
-    return apply(OVER_SIGMA, e=apply(FLUSHED_SUM, T=1.0, tiny=r.underflow + r.flushed), low=low)
+    return apply(OVER_SIGMA, e=below_normal(r.underflow + r.flushed), low=low)

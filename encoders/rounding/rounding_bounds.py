@@ -193,6 +193,11 @@ class Rounder:
         return self.smallest_normal if flushes and not self.exact else 0.0
 
     @property
+    def lost(self) -> float:
+        """What an operation may lose below the normal numbers."""
+        return self.underflow + self.flushed + self.lost_operands
+
+    @property
     def lost_operands(self) -> float:
         """What two operands of an addition can lose by being read as zero."""
         return 0.0 if self.exact or not self.flush_operands else 2.0 * self.smallest_normal
@@ -217,6 +222,11 @@ class Rounder:
         computed operands, and is then `rounded`: lemma `rounding-model`."""
         node = rounded(beyond(magnitude, moved.bound))
         return apply(ROUNDING_MODEL, M=magnitude, e=moved, r=node)
+
+
+def below_normal(tiny: float) -> Radius:
+    """Of what loses at most `tiny` below the normal numbers."""
+    return apply(FLUSHED_SUM, T=1.0, tiny=tiny)
 
 
 def beyond(magnitude: FloatArray, error: FloatArray) -> FloatArray:

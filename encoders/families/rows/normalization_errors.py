@@ -33,7 +33,6 @@ from encoders.lemmas.normalizing import (
     SHIFTED_NORM,
 )
 from encoders.lemmas.operations import COMPUTED_PRODUCT, UNTOUCHED
-from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.rows import SAME_RANGE
 from encoders.numbers.enclosure import (
     FloatArray,
@@ -45,7 +44,7 @@ from encoders.numbers.enclosure import (
 )
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.norms import norm_moved, relative_root, root_of_squares, root_off, underflown
-from encoders.rounding.rounding_bounds import Rounder, formula_loss, stored_loss
+from encoders.rounding.rounding_bounds import Rounder, below_normal, formula_loss, stored_loss
 
 
 @dataclass(frozen=True)
@@ -212,7 +211,7 @@ def _flushed(r: Rounder, times: float = 1.0) -> Radius:
     """What a number, or each of so many, loses by being flushed."""
     if not r.flushed:
         return exactly_zero(UNTOUCHED, ())
-    one = apply(FLUSHED_SUM, T=1.0, tiny=r.flushed)
+    one = below_normal(r.flushed)
     return one if times == 1.0 else one.times(times)
 
 

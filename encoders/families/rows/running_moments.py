@@ -17,10 +17,9 @@ from encoders.lemmas.normalizing import (
     RUNNING_MEAN,
     RUNNING_VARIANCE,
 )
-from encoders.lemmas.products import FLUSHED_SUM
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, multiply_up
 from encoders.rounding.norms import relative_sum, root_off, underflown
-from encoders.rounding.rounding_bounds import Rounder
+from encoders.rounding.rounding_bounds import Rounder, below_normal
 
 _UP = 1.0 + 2.0**-40
 
@@ -31,10 +30,10 @@ def running_mean(r: Rounder, x: Interval, read: Radius) -> Radius:
     n, u = x.shape[1], r.unit
     size = np.max(x.magnitude, axis=1, keepdims=True)
     apart = _apart(x)
-    lost = _lost(r)
+    lost = r.lost
     given = read.worst(axis=1).moved(lambda e: e[:, None])
     if lost:
-        given = given + apply(FLUSHED_SUM, T=1.0, tiny=3.0 * lost)
+        given = given + below_normal(3.0 * lost)
     tiny, step = 3.0 * lost, 3.0 * u * (1.0 + 2.0 * u) * _UP
     left = 1.0 - step - u * _UP * (n + 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -52,7 +51,7 @@ def running_mean(r: Rounder, x: Interval, read: Radius) -> Radius:
 def running_sigma(r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read: Radius) -> Radius:
     """What the computed σ, rounded, is off by, relative to σ, (rows, 1); infinite where it may come
     out as 0."""
-    n, low, lost = x.shape[1], v.sigma.lo, _lost(r)
+    n, low, lost = x.shape[1], v.sigma.lo, r.lost
     off = _off(r, mean, read)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         share = off.bound / low * _UP
@@ -61,7 +60,7 @@ def running_sigma(r: Rounder, x: Interval, v: Normalized, *, mean: Radius, read:
         square = low * low * (1.0 - 2.0**-50)
     variance = apply(RUNNING_VARIANCE, M=off, a=part, low=low, g=relative_sum(r, n + 6))
     if lost:
-        gone = apply(FLUSHED_SUM, T=1.0, tiny=4.0 * (n + 4.0) * lost)
+        gone = below_normal(4.0 * (n + 4.0) * lost)
         variance = variance + apply(OVER_SIGMA, e=gone, low=square)
     root = root_off(variance, np.ones_like(low))
     return apply(RELATIVELY_ROUNDED, e=root, u=r.unit) + underflown(r, low)
@@ -81,15 +80,10 @@ def running_most(
 
 def _off(r: Rounder, mean: Radius, read: Radius) -> Radius:
     """(rows, 1): what a number less a mean is off by before it is rounded."""
-    off, lost = mean + read.worst(axis=1).moved(lambda e: e[:, None]), _lost(r)
-    return off + apply(FLUSHED_SUM, T=1.0, tiny=3.0 * lost) if lost else off
+    off, lost = mean + read.worst(axis=1).moved(lambda e: e[:, None]), r.lost
+    return off + below_normal(3.0 * lost) if lost else off
 
 
 def _apart(x: Interval) -> FloatArray:
     """(rows, 1): how far two numbers of a row are from each other at most."""
     return add_up(np.max(x.hi, axis=1, keepdims=True), -np.min(x.lo, axis=1, keepdims=True))
-
-
-def _lost(r: Rounder) -> float:
-    """What an operation may lose below the normal numbers."""
-    return r.underflow + r.flushed + r.lost_operands

@@ -24,7 +24,6 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, exactly_zero, nothing_known
 from encoders.lemmas.operations import COMPUTED_PRODUCT
-from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.ranges.making import hull_of
 from encoders.lemmas.ranges.placing import range_of
 from encoders.lemmas.rows import PRODUCT_OF_PIVOTS
@@ -40,7 +39,7 @@ from encoders.relaxations.row_maps import row_differences, row_values
 from encoders.relaxations.rows import Rows, reduced_rows
 from encoders.rounding.any_order import any_order_sum
 from encoders.rounding.norms import relative_sum
-from encoders.rounding.rounding_bounds import Rounder, finish, rounder
+from encoders.rounding.rounding_bounds import Rounder, below_normal, finish, rounder
 from encoders.traits import Extent, Sums
 from onnx_import.graph import TensorType
 
@@ -186,9 +185,9 @@ def rounding(
         grown = np.prod(np.maximum(sizes, 1.0), axis=1, keepdims=True)
         grown = grown * (1.0 + 2.0 * n * r.unit) * (1.0 + 2.0**-40)
     grown = np.where(np.isnan(grown), np.inf, grown)
-    lost = _below_normal(r, r.underflow).times(grown * float(n - 1))
+    lost = below_normal(r.underflow).times(grown * float(n - 1))
     if r.flushed:
-        lost = lost + _below_normal(r, r.flushed).times(grown * float(3 * n))
+        lost = lost + below_normal(r.flushed).times(grown * float(3 * n))
     error = apply(
         PRODUCT_OF_PIVOTS,
         e=off,
@@ -199,11 +198,6 @@ def rounding(
         D=determinant_range(x, n).magnitude,
     )
     return finish(r, outside.to_radius(error), grown).using(*LEMMAS)
-
-
-def _below_normal(r: Rounder, tiny: float) -> Radius:
-    """What one operation loses below the normal numbers."""
-    return apply(FLUSHED_SUM, T=1.0, tiny=tiny)
 
 
 def _eliminated(r: Rounder, columns: FloatArray) -> tuple[Radius, FloatArray]:
@@ -251,7 +245,7 @@ def _lost(r: Rounder, shape: tuple[int, ...]) -> Radius:
     """What a number loses that is read as 0, or becomes 0."""
     if not r.flushed:
         return exactly_zero(EXACT, shape)
-    return _below_normal(r, r.flushed).on(shape)
+    return below_normal(r.flushed).on(shape)
 
 
 def gradient(r: Reverse) -> Carried:

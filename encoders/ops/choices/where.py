@@ -26,7 +26,6 @@ from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
 from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import SELECTED
-from encoders.lemmas.products import FLUSHED_SUM
 from encoders.lemmas.ranges.operations import CHOSEN_RANGE
 from encoders.lemmas.ranges.placing import range_of, range_on, stored_range
 from encoders.lemmas.ranges.range import Range
@@ -50,7 +49,12 @@ from encoders.operator import (
     ValueMap,
 )
 from encoders.relaxations.affine import scaled_part
-from encoders.rounding.rounding_bounds import exact_unless_flushed, rounder, stored_loss
+from encoders.rounding.rounding_bounds import (
+    below_normal,
+    exact_unless_flushed,
+    rounder,
+    stored_loss,
+)
 from encoders.traits import Absorbing, Absorption, Likeness
 
 
@@ -197,8 +201,7 @@ def masked_rounding(
     times = site.real("underflows", 0.0)
     if not times or r.exact:
         return bound
-    tiny = r.underflow + r.flushed + r.lost_operands
-    lost = apply(FLUSHED_SUM, T=np.ones(result.shape), tiny=tiny).times(times)
+    lost = below_normal(r.lost).times(times).on(result.shape)
     return replace(bound, radius=bound.radius + lost)
 
 
