@@ -22,11 +22,11 @@ class Origin:
     nodes: frozenset[tuple[str, str, tuple[str, ...], tuple[str, ...]]]
     stored: frozenset[str]
 
-    def marked(self, node: Node, alike: bool) -> Node:
-        """The node with `written` and `stored` as the file has it; `alike` is passed on."""
+    def marked(self, node: Node) -> Node:
+        """The node with `written` and `stored` as the file has it."""
         written = (node.op, node.domain, node.inputs, node.outputs) in self.nodes
         stored = frozenset(i for i, tensor in enumerate(node.inputs) if tensor in self.stored)
-        return replace(node, written=written, alike=alike, stored=stored)
+        return replace(node, written=written, stored=stored)
 
 
 def origin_of(model: onnx.ModelProto) -> Origin:

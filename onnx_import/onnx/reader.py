@@ -125,7 +125,7 @@ def load(
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
     nodes, types, constants = with_unscaled_sums(nodes, protos, types, constants)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
-    nodes = tuple(origin.marked(node, node.name in work.alike) for node in nodes)
+    nodes = tuple(replace(origin.marked(n), alike=n.name in work.alike) for n in nodes)
     received = (*inputs, *random_masks)
     used = {t for node in nodes for t in (*node.inputs, *node.outputs)} | {*received, *outputs}
     require_finite_constants(constants, used, stored, protos)

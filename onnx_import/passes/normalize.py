@@ -47,7 +47,6 @@ _PREVIEWED = frozenset(("FlexAttention",))  # functions of that domain
 PARTING = {
     "MeanVarianceNormalization": "MeanVarianceNormalization: onnxruntime leaves out the 1e-9 that "
     "ONNX adds to the standard deviation",
-    "Shrink": "Shrink: onnxruntime computes float64 numbers in float32",
     "DynamicQuantizeLinear": "DynamicQuantizeLinear: where all numbers are 0 onnxruntime gives a "
     "scale of 1, and ONNX 0",
 }
@@ -329,9 +328,7 @@ def split_into_slices(
         if not output:
             raise UnsupportedModel(f"{node.describe()} leaves out its output {position}")
         end = start + types[output].shape[axis]
-        name = f"{node.name}.{position}"
-        while name in taken:
-            name += "_"
+        name = free(f"{node.name}.{position}", taken)
         bounds = {"starts": (start,), "ends": (end,), "axes": (axis,)}
         slices.append(
             Node(

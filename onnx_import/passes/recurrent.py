@@ -427,9 +427,8 @@ def _activations(body: Body, defaults: tuple[str, ...], directions: int) -> list
     alphas = _consumed(body, "activation_alpha", names, 0)
     betas = _consumed(body, "activation_beta", names, 1)
     n = len(defaults)
-    made = []
-    for k, (name, alpha, beta) in enumerate(zip(names, alphas, betas, strict=True)):
-        made.append(_activation(body, name, alpha, beta, k % n))
+    each = zip(names, alphas, betas, strict=True)
+    made = [_activation(body, *given, place=k % n) for k, given in enumerate(each)]
     return [tuple(made[i * n : (i + 1) * n]) for i in range(directions)]
 
 

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from onnx_import.graph import Array
 from onnx_import.passes.body import Body
 from onnx_import.passes.overlapping import is_power, norm_of
 
@@ -85,10 +86,15 @@ def _windows(body: Body) -> str:
     maps = np.arange(math.prod(shape[:2])).reshape(1, *shape[:2], *(1,) * len(kernel)) * pixels
     index = maps + place[:, None, None]
     inside = np.broadcast_to(inside[:, None, None], index.shape)
-    flat = body.reshape(body.node.inputs[0], -1)
-    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
-    padded = body.add("Concat", flat, zero, axis=0)
-    return body.add("Gather", padded, body.store(np.where(inside, index, math.prod(shape))), axis=0)
+    return _or_zero(body, np.where(inside, index, math.prod(shape)))
+
+
+def _or_zero(body: Body, index: Array) -> str:
+    """Elements of the first input at flat places, of which the one behind the last is a zero."""
+    x = body.node.inputs[0]
+    zero = body.store(np.zeros(1, body.types[x].dtype.numpy))
+    padded = body.add("Concat", body.reshape(x, -1), zero, axis=0)
+    return body.add("Gather", padded, body.store(index), axis=0)
 
 
 def max_unpool(body: Body) -> None:
@@ -116,6 +122,4 @@ def max_unpool(body: Body) -> None:
         raise body.unsupported("a place (input 1) occurs twice, and which element stays is open")
     index = np.full(math.prod(output), len(flat), np.int64)
     index[flat] = np.arange(len(flat))
-    zero = body.store(np.zeros(1, body.types[body.node.inputs[0]].dtype.numpy))
-    padded = body.add("Concat", body.reshape(body.node.inputs[0], -1), zero, axis=0)
-    body.add("Gather", padded, body.store(index.reshape(output)), axis=0)
+    _or_zero(body, index.reshape(output))

@@ -18,6 +18,7 @@ import onnx
 
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Array, Node, TensorType
+from onnx_import.passes.normalize import free
 from onnx_import.tensors import type_of
 
 _SCORE = "QKAttnWeight"  # what ONNX's function calls them
@@ -100,14 +101,7 @@ def _beside(
 ) -> list[Node]:
     kind = types[node.outputs[0]]
     taken, output = {*types, *constants}, node.outputs[0]
-
-    def fresh(what: str) -> str:
-        name = f"{output}@{what}"
-        while name in taken:
-            name += "_"
-        return name
-
-    every, sums, own = fresh("every"), fresh("unscaled"), fresh("scaled")
+    every, sums, own = (free(f"{output}@{w}", taken) for w in ("every", "unscaled", "scaled"))
     constants[every] = np.ones(kind.shape, bool)
     types.update({every: type_of(constants[every]), sums: kind, own: kind})
     terms = types[scaled.query].shape[-1]
