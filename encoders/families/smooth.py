@@ -87,12 +87,11 @@ def smooth_operator(
 
     `real(site, x, field)` and `runtime(site, x, arithmetic)` are its two semantics; what `runtime`
     computes without rounding may differ from `real` by `uncharged(site, x)`, but not at sites that
-    `charged` holds of. `uses` names the
-    elementary functions in it. Where `runtime` chooses between a formula for x < 0 and one for
-    x ≥ 0, `branches` are these two, and f is continuous at 0. `alternatives` are other formulas (or
-    pairs of branches) that runtimes use; the rounding bound covers them too, and those `in_double`
-    where numbers are of that format. `defined` asks where
-    f has a value.
+    `charged` holds of. `uses` names the elementary functions in it. Where `runtime` chooses between
+    a formula for x < 0 and one for x ≥ 0, `branches` are these two, and f is continuous at 0.
+    `alternatives` are other formulas (or pairs of branches) that runtimes use; the rounding bound
+    covers them too, and those `in_double` where numbers are of that format. `defined` asks where f
+    has a value.
     """
 
     def whole_check(site: Site) -> None:
@@ -135,8 +134,8 @@ def smooth_operator(
         site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
     ) -> RoundingBound:
         double = contract.format_of(site.outputs[0].dtype) == BINARY64
-        forms = (runtime if branches is None else branches, *alternatives)
-        forms = (*forms, *in_double) if double else forms
+        more = (*alternatives, *(in_double if double else ()))
+        forms = (runtime if branches is None else branches, *more)
         slopes = slopes_of(curve(site), inputs[0])
         each = [_of_form(form, site, inputs[0], contract, slopes) for form in forms]
         bound = replace(

@@ -73,11 +73,11 @@ def uncharged(site: Site, x: Interval) -> FloatArray:
 
     They change the argument t of tanh by less than 2e(1 + e)·|t|, hence the result by less than
     ½|x|·2e(1 + e)²·max t·sech²(t), and t·sech²(t) < 0.45 (its largest value is where
-    2t·tanh(t) = 1). Numbers of float64 hold them up to 2^-53; in the type double, onnxruntime has
+    2t·tanh(t) = 1). In float64 they are computed up to 2^-52; in the type double, onnxruntime has
     those of float32, as the function that ONNX defines has: 2^-24.
     """
-    off = 2.0**-24 if site.type_of(0).dtype is DType.FLOAT64 else 2.0**-52
-    return x.magnitude * (0.5 * off) if _by_tanh(site) else np.zeros_like(x.lo)
+    e = 2.0**-24 if site.type_of(0).dtype is DType.FLOAT64 else 2.0**-52
+    return x.magnitude * (0.5 * e) if _by_tanh(site) else np.zeros_like(x.lo)
 
 
 def gradient(r: Reverse) -> Carried:
