@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, save
 from encoders.contract.contract import RuntimeContract
 from encoders.contract.functions import CONSERVATIVE, CORRECTLY_ROUNDED, TABLES, WIDE
 from encoders.contract.presets import IEEE_ANY, ORT_CPU
-from encoders.functions.accuracy import Evidence
+from encoders.functions.accuracy import Evidence, FunctionAccuracy
 from encoders.functions.exp import EXP
 from encoders.functions.tanh import TANH
 from encoders.numbers.enclosure import Interval
@@ -96,6 +96,25 @@ def test_a_figure_of_one_format_is_not_used_in_a_wider_one() -> None:
             assert at.accuracy(TANH) == WIDE.accuracy(TANH)
         assert table.at("Tanh", 24) is table
         assert table.at("Tanh", 11) is table
+
+
+@pytest.mark.parametrize(
+    ("own", "units"),
+    [
+        ({"units": 50.0}, 50.0),
+        ({"units": 1.0}, 12.0),
+        ({"ulps": 30.0}, 60.0),
+        ({"ulps": 2.0}, 12.0),
+    ],
+)
+def test_a_runtime_less_accurate_than_kernels_over_time_is_believed(
+    own: dict[str, float], units: float
+) -> None:
+    """A contract whose tanh is off by more than kernels that were seen says so of these, too."""
+    said = FunctionAccuracy(own.get("ulps"), own.get("units"), Evidence.VENDOR, "test")
+    table = tuple((f, said if f is TANH else a) for f, a in CONSERVATIVE.table)
+    at = replace(CONSERVATIVE, table=table).at("RecurrentTanh", 24).accuracy(TANH)
+    assert (at.ulps, at.units, at.excess) == (None, units, 12.0)
 
 
 def test_what_was_measured_of_an_operator_is_said_of_it_alone() -> None:

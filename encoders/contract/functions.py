@@ -11,6 +11,7 @@ does, at least doubled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -35,16 +36,36 @@ class Functions:
     def at(self, operator: str, digits: int) -> Functions:
         """The table that holds inside one operator in a format of so many digits; where the figure
         of a function says nothing of either, a conservative one. Where kernels of the operator are
-        less accurate than the function's own, that counts, whatever was measured of the latter."""
+        less accurate than the function's own, that counts too, whatever was measured of it."""
         inside = {f: a for op, f, a in self.within if op == operator}
         table = tuple((f, _at(f, inside.get(f, a), operator, digits)) for f, a in self.table)
         return self if table == self.table else Functions(self.name, table)
 
 
 def _at(function: Function, a: FunctionAccuracy, operator: str, digits: int) -> FunctionAccuracy:
-    apart = dict(function.figures.apart).get(operator)
-    if apart is not None and a.evidence is not Evidence.DEFINITION:
-        return apart if digits <= SINGLE else _doubled(apart)
+    found, apart = _said(function, a, operator, digits), dict(function.figures.apart).get(operator)
+    if apart is None or found.evidence is Evidence.DEFINITION:
+        return found
+    return _either(function, found, apart if digits <= SINGLE else _doubled(apart))
+
+
+def _either(function: Function, a: FunctionAccuracy, b: FunctionAccuracy) -> FunctionAccuracy:
+    """What holds of a runtime that keeps to one of two accuracies, in units: of values of at most
+    `largest` an ulp is no more than so many times two of these. It rests on the weaker evidence."""
+    of_ulp = 2.0 * (math.inf if function.largest is None else max(function.largest, 1.0))
+    units = (of_ulp * (v.ulps or 0.0) if v.units is None else v.units for v in (a, b))
+    return FunctionAccuracy(
+        None,
+        max(units),
+        max((a.evidence, b.evidence), key=tuple(Evidence).index),
+        "; ".join(dict.fromkeys(v.source for v in (a, b) if v.source)),
+        flushes=a.flushes or b.flushes,
+        excess=max(a.excess, b.excess),
+    )
+
+
+def _said(function: Function, a: FunctionAccuracy, operator: str, digits: int) -> FunctionAccuracy:
+    """What the figures of a function alone say of it inside an operator."""
     if a.digits is not None and digits > a.digits:
         return dict(WIDE.table)[function]
     if a.alone and operator != function.operator:

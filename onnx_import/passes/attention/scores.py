@@ -21,7 +21,7 @@ from onnx_import.graph import Array, Node, TensorType
 from onnx_import.passes.normalize import free
 from onnx_import.tensors import type_of
 
-_SCORE = "QKAttnWeight"  # what ONNX's function calls them
+_SCORE = "QKAttnWeight"  # how names begin that ONNX's function gives them
 _STEPS: Mapping[str, Callable[..., float]] = {
     "Cast": float,
     "Div": lambda x, y: x / y,
