@@ -7,12 +7,25 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from encoders.numbers.enclosure import UNIT, add_up, gamma, midpoint_radius, sum_up
+from encoders.numbers.enclosure import UNIT, FloatArray, add_up, gamma, midpoint_radius, sum_up
 from encoders.numbers.row_forms import RowForms
 from refine.bounds.backward import Maps, pull_back
 from refine.bounds.optimising import chunks
 
 _MOST = 2**24  # slopes
+
+
+def row_functionals(
+    size: int, index: npt.NDArray[np.intp], chosen: npt.NDArray[np.intp], *, centred: bool
+) -> FloatArray:
+    """Functionals (chosen, size) of a tensor of so many elements: each of the chosen numbers of its
+    rows (rows, n), flat positions, less the mean of its row where `centred`."""
+    n = index.shape[1]
+    c = np.zeros((len(chosen), size))
+    if centred:
+        np.put_along_axis(c, index[chosen // n], -1.0 / n, axis=1)
+    c[np.arange(len(chosen)), index.reshape(-1)[chosen]] += 1.0
+    return c
 
 
 def row_forms(
@@ -27,17 +40,14 @@ def row_forms(
     """The numbers of each row (rows, n) of flat positions, less their mean where `centred`, by
     linear bounds from both sides, which are taken for their middle and what they are apart;
     None where that is too much, or not bounded."""
-    x, n = maps.values[tensor], index.shape[1]
+    x = maps.values[tensor]
     given = [midpoint_radius(maps.values[t]) for t in maps.graph.inputs]
     mid, radius = (np.concatenate([v[k].reshape(-1) for v in given]) for k in (0, 1))
     if index.size * len(mid) > _MOST:
         return None
     slopes, sides = (np.zeros((2, index.size, *s)) for s in ((len(mid),), ()))
     for chunk in chunks(maps.graph, np.arange(index.size), copies=1):
-        c = np.zeros((len(chunk), x.lo.size))
-        if centred:
-            np.put_along_axis(c, index[chunk // n], -1.0 / n, axis=1)
-        c[np.arange(len(chunk)), index.reshape(-1)[chunk]] += 1.0
+        c = row_functionals(x.lo.size, index, chunk, centred=centred)
         for side, sign in enumerate((1.0, -1.0)):
             functionals = (sign * c).reshape(len(chunk), *x.lo.shape)
             pulled = pull_back(maps, {tensor: functionals}, {}, tick, most=most)

@@ -26,7 +26,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.leaning import Parting
 from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
-from refine.bounds.local.forms import row_forms
+from refine.bounds.local.forms import row_forms, row_functionals
 from refine.bounds.optimising import chunks
 from refine.pair.quantised.through import Ranges, Walk
 
@@ -75,10 +75,7 @@ def apart_forms(
     for sign in (1.0, -1.0):
         parts: list[_Side] = []
         for chunk in chunks(ranges.maps.graph, np.arange(index.size), copies=1):
-            c = np.zeros((len(chunk), x.lo.size))
-            if centred:
-                np.put_along_axis(c, index[chunk // n], -1.0 / n, axis=1)
-            c[np.arange(len(chunk)), index.reshape(-1)[chunk]] += 1.0
+            c = row_functionals(x.lo.size, index, chunk, centred=centred)
             parts.append(_pulled(ranges, tensor, (sign * c).reshape(-1, *x.lo.shape), tick))
             if parts[-1].size * index.size > _MOST * len(chunk):
                 return None
