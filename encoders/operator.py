@@ -281,7 +281,8 @@ class Operator:
     over the reals, and no negative number; None where there are none. Of the operator that gives
     them, a run errs by its own rounding alone of what is so of the run's scores, its first input.
     `mixes(site)` says that rows of the first input, along the last axis, are weights of what the
-    second holds: it takes a `Mixing` range as such.
+    second holds: it takes a `Mixing` range as such. `bends(site, ranges)` is about how much
+    of what its numbers vary is not linear, where it takes `Formed` ranges as such; else 0.
     """
 
     name: str
@@ -333,6 +334,7 @@ class Operator:
     mirrors: bool = False
     shares: Callable[[Site], npt.NDArray[np.intp] | None] | None = None
     mixes: Callable[[Site], bool] = field(default=lambda site: False)
+    bends: Callable[[Site, Sequence[Interval]], float] = field(default=lambda site, ranges: 0.0)
 
     def reading(self, *attributes: str) -> Operator:
         """The same operator, which understands these attributes."""

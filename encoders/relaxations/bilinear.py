@@ -44,7 +44,10 @@ LEMMAS = (
 @dataclass(frozen=True)
 class Bilinear:
     """A bilinear map (x, y) ↦ z: `on_x(v)` is its action on x for y = v, `on_y(v)` that on y for
-    x = v, `product` its float64 value, a sum of `terms` products; `square` says that x is y."""
+    x = v, `product` its float64 value, a sum of `terms` products; `square` says that x is y.
+
+    `outer(X, Y)` are the matrices (*shape, m, m) of the quadratic forms that z is of t where x is
+    X·t and y is Y·t, X and Y with a last axis of m: the sums of `terms` products each."""
 
     on_x: Callable[[FloatArray], LinearPart]
     on_y: Callable[[FloatArray], LinearPart]
@@ -52,6 +55,7 @@ class Bilinear:
     shape: tuple[int, ...]
     terms: int
     square: bool = False
+    outer: Callable[[FloatArray, FloatArray], FloatArray] | None = None
 
 
 def bilinear_values(b: Bilinear, ranges: Sequence[Interval], range_: Range | None) -> ValueMap:

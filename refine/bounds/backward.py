@@ -32,10 +32,11 @@ from encoders.numbers.enclosure import (
     inner_up,
     midpoint_radius,
 )
+from encoders.numbers.forms import Formed, Forms, forms_in
 from encoders.numbers.leaning import Lean
 from encoders.operator import DifferenceMap, Scaled, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
-from encoders.relaxations.mixtures import Mix, Mixing
+from encoders.relaxations.probabilities.mixtures import Mix, Mixing
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
@@ -58,7 +59,8 @@ class Maps:
     `together` is what bounds a node's differences by those of nodes before it
     (refine/bounds/local/roots.py), `ellipsoids` how large the errors of what a node reads can be at
     once, and `leans` how far rows that it normalises lean in a direction. `mixes` are what weights
-    that a node mixes with, probabilities, are off by: their sums, and their scores.
+    that a node mixes with, probabilities, are off by: their sums, and their scores. `forms` are
+    those of what a node reads, that bends where these numbers go together.
     """
 
     program: Program
@@ -77,6 +79,7 @@ class Maps:
     leans: dict[str, Lean] = field(default_factory=dict)
     mixes: dict[str, Mix] = field(default_factory=dict)
     part_sums: dict[str, PartSums] = field(default_factory=dict)
+    forms: dict[str, tuple[Forms | None, ...]] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -86,13 +89,16 @@ class Maps:
     def ranges(self, step: Step) -> list[Interval]:
         """The real ranges of what a step reads, with what else is known of its rows."""
         ranges: list[Interval] = [self.values[t] for t in step.reads]
+        for at, forms in enumerate(self.forms.get(step.name, ())):
+            ranges[at] = Formed(ranges[at].lo, ranges[at].hi, forms=forms)
         if step.name in self.leans:
             ranges[0] = self.leans[step.name].of(ranges[0])
         if step.name in self.part_sums:
             ranges[0] = self.part_sums[step.name].of(ranges[0])
         if step.name in self.mixes:
             mix, held = self.mixes[step.name], self.values[step.reads[0]]
-            ranges[0] = Mixing(held.lo, held.hi, mix.off, mix.scores, held, mix.near)
+            told = (mix.off, mix.scores, held, mix.near)
+            ranges[0] = Mixing(held.lo, held.hi, *told, forms=forms_in(ranges[0]))
         return ranges
 
     def err_by(self, tensor: str, radius: Radius) -> None:

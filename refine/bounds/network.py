@@ -24,7 +24,7 @@ from encoders.lemmas.ranges.making import both_ranges, given_ranges
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import RoundingBound
 from encoders.program import Step, forward, program_of
-from encoders.relaxations.mixtures import Mix
+from encoders.relaxations.probabilities.mixtures import Mix
 from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
@@ -36,6 +36,7 @@ from refine.bounds.joint.entry import Entry
 from refine.bounds.joint.expanding import Way
 from refine.bounds.joint.joining import Joining, Runner
 from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
+from refine.bounds.local.bending import forms_of_read
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
 from refine.bounds.local.mixing import forms_of_mixed, mixing
@@ -372,6 +373,8 @@ class _Pass:
             self.pushes[output] = self.pushes.get(step.reads[0], {})
         if self.backward and step.operator.normalizes is not None:
             self._in_time(self._lean, step, final)
+        if self.backward:
+            self._in_time(self._enclose_read, step, final)
         mix = mixing(maps, step)
         if mix is not None:
             maps.mixes[step.name] = mix
@@ -405,6 +408,14 @@ class _Pass:
         found = lean(self.maps, step, self.tick, None if final else self.allowance.deepest, most)
         if found is not None:
             self.maps.leans[step.name] = found
+
+    def _enclose_read(self, step: Step, final: bool) -> None:
+        """How what it reads moves with the inputs, where it bends."""
+        most = int(_MOST_MIXED // self.effort.times(2).whole)
+        deepest = None if final else self.allowance.deepest
+        found = forms_of_read(self.maps, step, self.tick, deepest, most)
+        if found:
+            self.maps.forms[step.name] = found
 
     def _enclose_mixed(self, step: Step, mix: Mix, final: bool) -> None:
         """How what it mixes moves with the inputs."""

@@ -20,7 +20,7 @@ from encoders.lemmas.kernel import Radius, apply
 from encoders.numbers.enclosure import Interval
 from encoders.operator import DifferenceMap
 from encoders.program import program_of
-from encoders.relaxations.mixtures import Mixing
+from encoders.relaxations.probabilities.mixtures import Mixing
 from onnx_import import load
 from refine.bounds.backward import pull_back
 from refine.bounds.network import InputBox, NetworkBounds, network_bounds

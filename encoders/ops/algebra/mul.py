@@ -25,7 +25,8 @@ from encoders.relaxations.affine import (
     affine_values,
     scaled_part,
 )
-from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
+from encoders.relaxations.bending import bending_of, bent_values
+from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences
 from encoders.relaxations.elements import broadcast_element
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.signs import of_factors
@@ -50,6 +51,11 @@ def _bilinear(site: Site) -> Bilinear:
     def on(position: int, factor: FloatArray) -> LinearPart:
         return scaled_part(factor, site.type_of(position).shape, shape)
 
+    def outer(x: FloatArray, y: FloatArray) -> FloatArray:
+        return np.broadcast_to(
+            x[..., :, None] * y[..., None, :], (*shape, x.shape[-1], x.shape[-1])
+        )
+
     return Bilinear(
         lambda v: on(0, v),
         lambda v: on(1, v),
@@ -57,6 +63,7 @@ def _bilinear(site: Site) -> Bilinear:
         shape,
         terms=1,
         square=site.node.inputs[0] == site.node.inputs[1],
+        outer=outer,
     )
 
 
@@ -65,6 +72,10 @@ def _range(b: Bilinear, ranges: Sequence[Interval]) -> Range:
     if b.square:
         return enclosed(SQUARE_RANGE, X=x)
     return range_on(enclosed(PRODUCT_RANGE, X=x, Y=y), b.shape)
+
+
+def _bends(site: Site, ranges: Sequence[Interval]) -> float:
+    return bending_of(_bilinear(site), ranges) if len(site.variable) > 1 else 0.0
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
@@ -82,7 +93,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if len(site.variable) < 2:
         return affine_values(_affine(site), ranges)
     b = _bilinear(site)
-    return bilinear_values(b, ranges, _range(b, ranges))
+    return bent_values(b, ranges, _range(b, ranges))
 
 
 def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]) -> DifferenceMap:
@@ -114,6 +125,7 @@ OPERATORS = (
         check=check_float,
         real=real,
         runtime=runtime,
+        bends=_bends,
         values=values,
         differences=differences,
         rounding=rounding,

@@ -32,9 +32,10 @@ from encoders.lemmas.kernel import Radius
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import DifferenceMap, Field, Operator, RoundingBound, Site, ValueMap
 from encoders.relaxations.affine import AffineMap, affine_differences, affine_map, affine_values
-from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences, bilinear_values
-from encoders.relaxations.mixtures import Mixing, mixed_differences, mixed_values
+from encoders.relaxations.bending import bending_of, bent_values
+from encoders.relaxations.bilinear import LEMMAS, Bilinear, bilinear_differences
 from encoders.relaxations.narrowing import product_constants
+from encoders.relaxations.probabilities.mixtures import Mixing, mixed_differences, mixed_values
 from encoders.rounding.error_arithmetic import traced
 from encoders.rounding.rounding_bounds import rounder
 from encoders.rounding.signs import of_product
@@ -71,12 +72,24 @@ def _bilinear(site: Site) -> Bilinear:
         lambda a, b: np.matmul(a, b).reshape(shape),
         shape,
         terms=site.type_of(0).shape[-1],
+        outer=_outer if _mixes(site) else None,
     )
+
+
+def _outer(x: FloatArray, y: FloatArray) -> FloatArray:
+    (*_, rows, terms, m), columns = x.shape, y.shape[-2]
+    left = np.moveaxis(x, -1, -2).reshape(*x.shape[:-3], rows * m, terms)
+    both = np.matmul(left, y.reshape(*y.shape[:-2], columns * m))
+    return np.moveaxis(both.reshape(*both.shape[:-2], rows, m, columns, m), -3, -2)
 
 
 def _mixes(site: Site) -> bool:
     shapes = [site.type_of(0).shape, site.type_of(1).shape]
     return len(site.variable) == 2 and all(len(shape) > 1 for shape in shapes)
+
+
+def _bends(site: Site, ranges: Sequence[Interval]) -> float:
+    return bending_of(_bilinear(site), ranges) if _mixes(site) else 0.0
 
 
 def real(site: Site, inputs: Inputs[ObjectArray], field: Field) -> tuple[ObjectArray, ...]:
@@ -96,7 +109,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if len(site.variable) == 2:
         if isinstance(ranges[0], Mixing):
             return mixed_values(_bilinear(site), ranges[0], ranges[1])
-        return bilinear_values(_bilinear(site), ranges, None)
+        return bent_values(_bilinear(site), ranges, None)
     return affine_values(_affine(site), ranges)
 
 
@@ -182,6 +195,7 @@ OPERATORS = (
         narrowed=product_constants,
         factors=(0, 1),
         mixes=_mixes,
+        bends=_bends,
         affine_where=lambda site: len(site.variable) < 2,
         rowwise=lambda site: site.variable == (0,) and len(site.type_of(1).shape) == 2,
         work=lambda site: site.outputs[0].size * site.type_of(0).shape[-1],

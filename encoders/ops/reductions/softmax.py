@@ -49,6 +49,7 @@ from encoders.lemmas.domains import DEFINED_WHERE_FINITE
 from encoders.lemmas.kernel import Radius, apply, exactly_zero
 from encoders.lemmas.rows import PROBABILITY
 from encoders.numbers.enclosure import FloatArray, Interval, add_up, midpoint_radius, point
+from encoders.numbers.forms import forms_in
 from encoders.operator import (
     DifferenceMap,
     Field,
@@ -57,10 +58,12 @@ from encoders.operator import (
     Site,
     ValueMap,
 )
+from encoders.relaxations.bending import Backward, affordable, lower_of
 from encoders.relaxations.low_rank import multiply_adds
+from encoders.relaxations.probabilities.bends import bent_shares
+from encoders.relaxations.probabilities.shares import share_differences, share_values
 from encoders.relaxations.row_maps import row_charge, row_differences, row_values
 from encoders.relaxations.rows import Rows, columns, rows_along
-from encoders.relaxations.shares import share_differences, share_values
 from encoders.rounding.rounding_bounds import finish, rounder
 from encoders.rounding.signs import of_exponentials
 
@@ -200,7 +203,7 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
     if np.any(kept.dead):
         return mapped
     _, reach = midpoint_radius(read)
-    return share_values(
+    shares = share_values(
         rows,
         kept.mask,
         read,
@@ -208,7 +211,29 @@ def values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
         at_middle=at_centre,
         jacobian=mapped,
         charge=row_charge(slopes, reach),
+        forms=forms_in(ranges[0]),
     )
+    bent = _bent(site, ranges[0], range_)
+    return ValueMap(shares.range, lower_of(shares.backward, bent, ranges))
+
+
+def _bent(site: Site, x: Interval, range_: Interval) -> Backward | None:
+    """How it bends where its scores move together; None where they are not known to."""
+    rows, kept = _rows(site), _kept(site)
+    forms = forms_in(x)
+    if forms is None or not affordable(forms.middle.size, forms.moves.shape[-1]):
+        return None
+    forms = forms.around(np.clip(forms.middle, x.lo, x.hi))
+    read = kept.fill_interval(rows.of_interval(x))
+    centre = kept.fill(rows.split(forms.middle[None]))[0]
+    at_middle = softmax_range(point(centre), kept.mask)
+    return bent_shares(rows, kept.mask, read, forms, range_=range_, at_middle=at_middle)
+
+
+def _bends(site: Site, ranges: Sequence[Interval]) -> float:
+    """Half of how far scores go from their middles."""
+    reach = 0.5 * (ranges[0].hi - ranges[0].lo)
+    return 0.0 if np.any(_kept(site).dead) else 0.5 * float(np.max(reach, initial=0.0))
 
 
 def log_values(site: Site, ranges: Sequence[Interval]) -> ValueMap:
@@ -385,6 +410,7 @@ _PLAIN = Operator(
     check=check,
     real=real,
     runtime=runtime,
+    bends=_bends,
     values=values,
     differences=differences,
     rounding=rounding,

@@ -58,5 +58,5 @@ class Entry:
 
 _CLEARLY = 0.7
 _OF_STEPS = (
-    "value_maps", "difference_maps", "local", "together", "ellipsoids", "leans", "mixes",
+    "value_maps", "difference_maps", "local", "together", "ellipsoids", "leans", "mixes", "forms",
 )  # fmt: skip

@@ -19,7 +19,7 @@ from encoders.numbers.enclosure import (
 from encoders.numbers.moving import sources
 from encoders.numbers.row_forms import RowForms
 from encoders.program import Step
-from encoders.relaxations.mixtures import Mix, Near
+from encoders.relaxations.probabilities.mixtures import Mix, Near
 from refine.bounds.backward import Maps
 from refine.bounds.local.forms import row_forms
 

@@ -20,7 +20,6 @@ from encoders.lemmas.ranges.range import Range
 from encoders.lemmas.ranges.rows import MIXTURE_RANGE
 from encoders.lemmas.rows import MIXTURE_MOVES, SHIFTED_MIXTURE, WEIGHTED_MEAN
 from encoders.numbers.enclosure import (
-    BoolArray,
     FloatArray,
     Interval,
     add_down,
@@ -32,7 +31,9 @@ from encoders.numbers.enclosure import (
     multiply_up,
     sum_up,
 )
+from encoders.numbers.forms import Formed
 from encoders.numbers.row_forms import RowForms
+from encoders.relaxations.bending import bent_product, lower_of
 from encoders.relaxations.bilinear import (
     Bilinear,
     bilinear_differences,
@@ -47,7 +48,7 @@ _AT_ONCE = 2**22  # numbers in what functionals of mixtures become
 
 
 @dataclass(frozen=True)
-class Mixing(Interval):
+class Mixing(Formed):
     """Ranges of a tensor whose rows, along its last axis, are probabilities over the reals: none
     negative, with a sum of 1. At run time they add up to 1 up to `off`, and are those of scores
     that are off by at most `scores` up to as much in all: radii of each row (…, 1). `plain` are the
@@ -101,26 +102,20 @@ def mixed_values(b: Bilinear, p: Mixing, v: Interval) -> ValueMap:
         hulls = add_up(inner_up(rest, centre), dot_up(rest, spread))
         return Contribution(pulled.coefficients, add_up(pulled.constant, hulls))
 
+    bent = bent_product(b, (p, v))
     near = p.near
     if near is None or not _same_batch(b, p, v):
-        return ValueMap(mapped.range, backward)
+        return ValueMap(mapped.range, lower_of(backward, bent, (p, v)))
     around = exact_part(b, (p.plain, v), (near.weights, m))
     each = np.maximum(add_up(p.hi, -near.weights), add_up(near.weights, -p.lo))
 
     def joint(c: FloatArray) -> Contribution:
-        plain, linear = backward(c), around(c)
+        linear = around(c)
         left = _left(near, c, m, of_v, np.maximum(each, 0.0))
-        better = add_up(linear.constant, left)
-        lower = better + _aside(linear, p, v) < plain.constant + _aside(plain, p, v)
-        return Contribution(
-            tuple(
-                _chosen(lower, one, two)
-                for one, two in zip(linear.coefficients, plain.coefficients, strict=True)
-            ),
-            np.where(lower, better, plain.constant),
-        )
+        return Contribution(linear.coefficients, add_up(linear.constant, left))
 
-    return ValueMap(mapped.range, joint)
+    best = lower_of(lower_of(backward, joint, (p, v)), bent, (p, v))
+    return ValueMap(mapped.range, best)
 
 
 def _left(
@@ -159,24 +154,6 @@ def _reach(forms: RowForms, c: FloatArray, m: FloatArray) -> FloatArray:
 
 def _same_batch(b: Bilinear, p: Interval, v: Interval) -> bool:
     return p.lo.ndim == v.lo.ndim == len(b.shape) and p.lo.shape[:-2] == v.lo.shape[:-2]
-
-
-def _aside(pulled: Contribution, p: Interval, v: Interval) -> FloatArray:
-    """About what functionals that were pulled back are in the middle of the ranges, and how much
-    they vary there."""
-    total = np.zeros(len(pulled.constant))
-    for c, x in zip(pulled.coefficients, (p, v), strict=True):
-        if c is not None:
-            mid, radius = midpoint_radius(x)
-            rows = c.reshape(len(c), -1)
-            total += rows @ mid.reshape(-1) + 0.5 * np.abs(rows) @ radius.reshape(-1)
-    return total
-
-
-def _chosen(first: BoolArray, a: FloatArray | None, b: FloatArray | None) -> FloatArray | None:
-    if a is None or b is None:
-        return a if b is None else b
-    return np.where(first.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
 
 
 def mixed_differences(

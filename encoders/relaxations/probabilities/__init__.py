@@ -1,0 +1,1 @@
+"""Probabilities of scores, and what is mixed by them: attention, to the second order."""
