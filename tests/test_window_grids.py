@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ def pools(op: str) -> Iterator[Case]:
         more = {"count_include_pad": count} if op == "AveragePool" else {}
         more = {"p": 1 + (n + k) % 2} if op == "LpPool" else more
         yield Case(op, (1, 1, n), attributes | more | pads)
+
+
+def older(op: str, opset: int) -> Iterator[Case]:
+    """As models of this opset, of which ONNX infers other lengths; every third of them."""
+    return (replace(case, opset=opset) for case in itertools.islice(pools(op), 0, None, 3))
 
 
 def convolutions() -> Iterator[Case]:
@@ -168,6 +173,9 @@ GRIDS: dict[str, tuple[Callable[[], Iterator[Case]], int]] = {
     "MaxPool": (lambda: pools("MaxPool"), 200),
     "AveragePool": (lambda: pools("AveragePool"), 350),
     "LpPool": (lambda: pools("LpPool"), 200),
+    "MaxPool of opset 12": (lambda: older("MaxPool", 12), 60),
+    "AveragePool of opset 19": (lambda: older("AveragePool", 19), 100),
+    "LpPool of opset 18": (lambda: older("LpPool", 18), 60),
     "Conv": (convolutions, 150),
     "ConvTranspose": (transposed, 700),
     "two and three axes": (planes, 40),

@@ -32,6 +32,7 @@ from onnx_import.onnx.sequences import UNFOLDED
 from onnx_import.onnx.sizes import require_sizes, with_sizes
 from onnx_import.onnx.walking import Walk
 from onnx_import.passes.attention.masks import without_infinities
+from onnx_import.passes.attention.parting import require_one_reading
 from onnx_import.passes.attention.scores import with_unscaled_sums
 from onnx_import.passes.bodies import read_by
 from onnx_import.passes.bounds import without_infinite_bounds
@@ -123,6 +124,7 @@ def load(
     # Folding Shape can cut the last use of the nodes that computed its argument.
     nodes = without_dead(nodes, outputs)
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
+    require_one_reading(nodes, types, constants)
     nodes, types, constants = with_unscaled_sums(nodes, protos, types, constants)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(replace(origin.marked(n), alike=n.name in work.alike) for n in nodes)

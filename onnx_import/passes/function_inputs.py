@@ -18,7 +18,8 @@ _LOSSES = ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 
 def require_valid(model: onnx.ModelProto, ops: Collection[str]) -> None:
     """Raises UnsupportedModel for a node of these operators that ONNX's inference rejects, whose
-    stored targets are negative, or whose angles are not half as many as what they turn."""
+    stored targets are negative, whose angles are not half as many as what they turn, or whose
+    single query sees all keys in some runtimes and a part of them in others."""
     try:
         onnx.shape_inference.infer_shapes(model, strict_mode=True)
     except InferenceError as error:
@@ -60,6 +61,15 @@ def _why_not(graph: onnx.GraphProto, node: onnx.NodeProto) -> str:
             return (
                 f"cos_cache (input 1) has {cache[-1]} angles for {turned} numbers that are turned; "
                 "half as many are needed"
+            )
+    if node.op_type == "Attention" and given.get("is_causal") and len(node.input) > 4:
+        shapes = dict(_shapes(graph))
+        queries, keys, past = (shapes.get(node.input[i], []) for i in (0, 1, 4))
+        if node.input[4] and past[-2:-1] != [0] and keys[-2:-1] != [1] and queries[-2:-1] == [1]:
+            return (
+                "behind past keys (input 4) its one query sees as many of the new ones as ONNX's "
+                "'is_causal' leaves it, and all of them in onnxruntime; leave 'is_causal' out, or "
+                "state a mask (input 3)"
             )
     return ""
 

@@ -62,6 +62,11 @@ def _windows(body: Body) -> str:
         total = (out - 1) * s + d * (k - 1) + 1 - n
         if mode in ("SAME_UPPER", "SAME_LOWER") and (total < 0 or (d > 1 and k > 1)):
             raise body.unsupported("what its 'auto_pad' means differs between runtimes; use 'pads'")
+        if mode in ("SAME_UPPER", "SAME_LOWER") and out != -(-n // s):
+            raise body.unsupported(
+                "ONNX's text keeps the extents with its 'auto_pad', and its inference adds windows "
+                "for 'ceil_mode'; use 'pads'"
+            )
         if mode == "VALID" and (out - 1) * s + d * (k - 1) + 1 > n:
             raise body.unsupported("'auto_pad' VALID cuts off what 'ceil_mode' keeps; use 'pads'")
         given = pads[axis] + pads[axis + len(kernel)] if mode == "NOTSET" else 0

@@ -1,5 +1,10 @@
 """Cast between floating-point types (one rounding), and to them of computed truth values and whole
-numbers."""
+numbers.
+
+Numbers of the type double become numbers of 16 bits by way of float32 in onnxruntime and PyTorch,
+which is two roundings: a number a little off the middle between two of 16 bits is first rounded
+to that middle. Other libraries round once; bounds cover both.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +14,22 @@ from dataclasses import replace
 import numpy as np
 
 from encoders.arithmetic.exact_fields import ObjectArray
-from encoders.arithmetic.number_path import Hop, stored_path
+from encoders.arithmetic.number_path import Hop, Path, stored_path
 from encoders.arithmetic.runtime import Arithmetic, integers_of, mixes_formats
 from encoders.arithmetic.values import Inputs, V
 from encoders.contract.contract import RuntimeContract
 from encoders.families.integers import INTEGERS
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
-from encoders.lemmas.kernel import exactly_zero
-from encoders.numbers.enclosure import Interval, add_up
-from encoders.numbers.formats import NARROW_FORMATS
+from encoders.lemmas.kernel import Radius, any_of, exactly_zero
+from encoders.numbers.enclosure import Interval, add_down, add_up
+from encoders.numbers.formats import BINARY32, NARROW_FORMATS, FloatFormat
 from encoders.operator import FLOATS, Field, Operator, RoundingBound, Site
 from encoders.quantized.integer_products import as_whole
 from encoders.relaxations.affine import AffineMap, affine_semantics, moved_part
 from encoders.rounding.error_arithmetic import ErrorArithmetic, of_output
 from encoders.rounding.rounding_bounds import (
+    Rounder,
     conversion_error,
     finish,
     formula_loss,
@@ -73,10 +79,32 @@ def runtime(
     if site.type_of(0).dtype.is_integer:
         return (integers_of(arithmetic).converted(as_whole(inputs[0])),)
     if _is_float(site.type_of(0).dtype) and mixes_formats(arithmetic):
-        source = arithmetic.in_format(contract.format_of(site.type_of(0).dtype))
-        return (arithmetic.converted(source.read(inputs[0])),)
+        read = arithmetic.in_format(contract.format_of(site.type_of(0).dtype)).read(inputs[0])
+        if (way := _way(site, contract)) is not None:
+            between = arithmetic.in_format(way)
+            read = between.read(between.converted(read))
+        return (arithmetic.converted(read),)
     one = arithmetic.constant(np.ones((1,) * len(site.outputs[0].shape)))
     return (arithmetic.multiply(inputs[0], one),)
+
+
+def _way(site: Site, contract: RuntimeContract) -> FloatFormat | None:
+    """The format by way of which some runtimes convert."""
+    source = site.type_of(0).dtype
+    if not _is_float(source):
+        return None
+    held, target = (contract.format_of(dtype) for dtype in (source, site.outputs[0].dtype))
+    return None if BINARY32.holds(held) or target.holds(BINARY32) else BINARY32
+
+
+def _converted(r: Rounder, held: FloatFormat, x: Interval, way: FloatFormat | None) -> Radius:
+    """Of numbers of the format `held` in the ranges x, rounded once, or by way of another."""
+    once = conversion_error(r, held, x)
+    if way is None:
+        return once
+    first = conversion_error(replace(r, format=way), held, x)
+    moved = Interval(add_down(x.lo, -first.bound), add_up(x.hi, first.bound))
+    return any_of([once, first + conversion_error(r, way, moved)])
 
 
 values, differences = affine_semantics(_affine)
@@ -95,13 +123,17 @@ def rounding(
         stored = np.asarray(site.constants[0], np.float64)
         if not source.is_float:
             return finish(r, formula_loss(r, stored), np.abs(stored))
-        cast = Hop(r.format, source=contract.format_of(source), result=True)
-        whole = replace(r, path=(*stored_path(contract, source), cast))
-        return finish(r, stored_loss(whole, stored), np.abs(stored))
+        held, way = contract.format_of(source), _way(site, contract)
+        casts: list[Path] = [(Hop(r.format, source=held, result=True),)]
+        if way is not None:
+            first = Hop(way, source=held, result=True)
+            casts.append((first, Hop(r.format, source=way, result=True)))
+        first_hops = stored_path(contract, source)
+        ways = [stored_loss(replace(r, path=(*first_hops, *cast)), stored) for cast in casts]
+        return finish(r, any_of(ways), np.abs(stored))
     if r.exact or not _is_float(source):
         return RoundingBound(exactly_zero(EXACT, site.outputs[0].shape))
-    held = contract.format_of(source)
-    error = conversion_error(r, held, result)
+    error = _converted(r, contract.format_of(source), result, _way(site, contract))
     return finish(r, error, add_up(result.magnitude, error.bound))
 
 
