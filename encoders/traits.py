@@ -130,9 +130,10 @@ UNLIKE = Likeness()
 class Extent:
     """How many terms the sums of a node have, and how they lie in one matrix product.
 
-    `rows` and `columns` are M and N of Gemm, MatMul's last two axes, the output channels of a group
-    and the output pixels of a convolution. `plain`: the first factor is no vector, the second one
-    matrix, and nothing is scaled.
+    `rows` and `columns` are M and N of Gemm, the output channels of a group and the output pixels
+    of a convolution, and of MatMul the rows of all first factors and the columns, where the second
+    is one matrix, else those of each product by itself: a vector on the right meets one row after
+    the other. `plain`: the second factor is one matrix, and nothing is scaled.
     """
 
     terms: int

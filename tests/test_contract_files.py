@@ -32,9 +32,11 @@ from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Pairwise,
     Sequential,
+    Strided,
     Tree,
 )
 from encoders.contract.presets import IEEE_ANY, ORT_CPU, PRESETS, SCATTERING
@@ -54,6 +56,8 @@ ORDERS = st.one_of(
         [AnyOrder(), AnyOrder(23), Sequential(), Pairwise(), Lanes(8), AlignedSteps(16, 25)]
     ),
     st.integers(1, 9).map(Blocked),
+    st.integers(0, 5).map(lambda n: Dwindling(2**n)),
+    st.integers(0, 5).map(lambda n: Strided(2**n)),
     st.lists(st.integers(1, 9), min_size=1).map(lambda n: Blocks(tuple(n))),
 )
 TEXT = st.text(max_size=20)

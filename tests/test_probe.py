@@ -29,9 +29,11 @@ from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Pairwise,
     Sequential,
+    Strided,
     Tree,
     merges_of,
     named_order,
@@ -112,7 +114,10 @@ def gemm(folder: Path, terms: int, columns: int = 3, op: str = "Gemm") -> Graph:
 @pytest.mark.parametrize("terms", [1, 2, 3, 9, 24])
 @pytest.mark.parametrize(
     "order",
-    [Sequential(), Pairwise(), Blocked(4), Blocks((3, 5)), Lanes(8), Lanes(2)],
+    [
+        *(Sequential(), Pairwise(), Blocked(4), Blocks((3, 5)), Lanes(8), Lanes(2)),
+        *(Dwindling(4), Strided(8)),
+    ],
     ids=str,
 )
 def test_the_order_of_a_sum_is_revealed(order: Order, terms: int) -> None:
@@ -148,6 +153,7 @@ def test_what_is_no_tree_is_refused() -> None:
         (Blocked(4), BiasPlacement.AFTER_FIRST_BLOCK),
         (Blocks((6, 2, 4)), BiasPlacement.LAST),
         (Lanes(4), BiasPlacement.LAST),
+        (Strided(4), BiasPlacement.LAST),
     ],
     ids=str,
 )

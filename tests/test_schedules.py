@@ -27,7 +27,9 @@ from encoders.contract.contract import (
 )
 from encoders.contract.orders import (
     Blocks,
+    Dwindling,
     Lanes,
+    Strided,
     Tree,
     checked_tree,
     merges_of,
@@ -48,6 +50,8 @@ ORDERS = (
     Blocked(256),
     Blocks((2, 3)),
     Lanes(4),
+    Dwindling(4),
+    Strided(4),
 )
 FORMATS = (BINARY32, BINARY16, small_format(5, 4))
 
@@ -101,6 +105,12 @@ def expected_sum(
         total = rnd(rnd(lane[0] + lane[2]) + rnd(lane[1] + lane[3]))
         return accumulate(total, terms[rest:])
 
+    def in_four_strides() -> Fraction:
+        lane = [accumulate(None, terms[i::4]) for i in range(min(4, len(terms)))]
+        low = rnd(lane[0] + lane[1]) if len(lane) > 1 else lane[0]
+        high = rnd(lane[2] + lane[3]) if len(lane) > 3 else lane[-1]
+        return rnd(low + high) if len(lane) > 2 else low
+
     first, last, after = (
         bias if contract.bias is placement else None
         for placement in (
@@ -110,12 +120,17 @@ def expected_sum(
         )
     )
     order = contract.order
-    if isinstance(order, Pairwise | Lanes):
-        total = halves(terms) if isinstance(order, Pairwise) else in_four_lanes()
+    if isinstance(order, Pairwise | Lanes | Strided):
+        ways = {Pairwise: lambda: halves(terms), Lanes: in_four_lanes, Strided: in_four_strides}
+        total = ways[type(order)]()
         return total if bias is None else rnd(total + bias)
     ends = list(range(0, len(terms), order.size if isinstance(order, Blocked) else len(terms)))
     if isinstance(order, Blocks):
         ends = [0, *(e for e in (2, 5) if e < len(terms))]
+    if isinstance(order, Dwindling):
+        whole = len(terms) // 4 * 4
+        ends = [*range(0, whole, 4), *([whole] if len(terms) % 4 else [])]
+        ends += [whole + 2] if len(terms) % 4 == 3 else []
     ends.append(len(terms))
     total = accumulate(first, terms[: ends[1]])
     if after is not None:
@@ -273,6 +288,6 @@ def test_open_orders_are_refused(contract: RuntimeContract) -> None:
 def test_presets_describe_themselves() -> None:
     describe: Callable[[RuntimeContract], str] = RuntimeContract.describe
     assert len({describe(c) for c in PRESETS.values()}) == len(PRESETS)
-    assert "14 rules" in PRESETS["ort-cpu"].describe()
+    assert "18 rules" in PRESETS["ort-cpu"].describe()
     assert not PRESETS["ort-cpu"].pinned
     assert all(rule.schedule.pinned for rule in PRESETS["ort-cpu"].rules)

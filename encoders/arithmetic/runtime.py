@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 import numpy as np
@@ -30,9 +30,11 @@ from encoders.contract.orders import (
     AlignedSteps,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Merges,
     Sequential,
+    Strided,
     block_lengths,
     merges_of,
 )
@@ -313,7 +315,7 @@ def _ordered(
 ) -> V:
     order, least = contract.order, contract.least_factor
     match order:
-        case Sequential() | Blocked() | Blocks():
+        case Sequential() | Blocked() | Dwindling() | Blocks():
             return _blocks(arithmetic, pairs, block_lengths(order, len(pairs)), bias, bias_first)
         case AlignedSteps() if bias_first:
             return _stepped(arithmetic, pairs, bias, order, least)
@@ -321,6 +323,8 @@ def _ordered(
             total = _stepped(arithmetic, pairs, None, order, least)
         case Lanes(count):
             total = _lanes(arithmetic, pairs, count)
+        case Strided(count):
+            total = _strided(arithmetic, pairs, count)
         case _:
             total = _merged(arithmetic, merges_of(order, len(pairs)), pairs)
     return total if bias is None else arithmetic.add(bias, total)
@@ -376,6 +380,14 @@ def _lanes(arithmetic: Arithmetic[V], pairs: Sequence[tuple[V, V]], count: int) 
         half = len(lanes) // 2
         lanes = [arithmetic.add(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
     return _chain(arithmetic, pairs[full:], lanes[0]) if full < len(pairs) else lanes[0]
+
+
+def _strided(arithmetic: Arithmetic[V], pairs: Sequence[tuple[V, V]], count: int) -> V:
+    """Here, too, every lane rounds its first product."""
+    lanes = [_chain(arithmetic, pairs[i::count], None) for i in range(min(count, len(pairs)))]
+    halves = [lanes[: count // 2], lanes[count // 2 :]]
+    sums = [reduce(arithmetic.add, half) for half in halves if half]
+    return reduce(arithmetic.add, sums)
 
 
 def _merged(arithmetic: Arithmetic[V], merges: Merges, pairs: Sequence[tuple[V, V]]) -> V:

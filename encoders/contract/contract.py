@@ -120,8 +120,8 @@ class Reduction:
     the result (of the matrix product behind a convolution; before and after the reduced axes of a
     reduction), and whether the file stores its weights as constants; None where the operator has no
     such number. `type` is the element type of the result. `written` says that the file has this
-    node, or another one whose kernel computes it as its own would, `plain` that it is one product
-    of two matrices, unscaled: no vectors, no batch of weights.
+    node, or another one whose kernel computes it as its own would, `plain` that the second factor
+    is one matrix, no vector and no batch, and nothing is scaled.
 
     `form` is all that is known of the node without its name: the shapes of its inputs, which of
     them are constant, and its attributes.
@@ -141,16 +141,19 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Span:
-    """Numbers from `least` on, up to and including `most` (None: without end)."""
+    """Multiples of `of` from `least` on, up to and including `most` (None: without end)."""
 
     least: int = 0
     most: int | None = None
+    of: int = 1
 
     def holds(self, number: int) -> bool:
-        return self.least <= number and (self.most is None or number <= self.most)
+        within = self.least <= number and (self.most is None or number <= self.most)
+        return within and number % self.of == 0
 
     def describe(self) -> str:
-        return f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
+        ends = f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
+        return ends if self.of == 1 else f"{ends}, multiples of {self.of},"
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ class ScheduleRule:
         if self.type is not None:
             parts.append(self.type.value)
         if self.plain is not None:
-            parts.append("one product of matrices" if self.plain else "other products")
+            parts.append("one matrix on the right" if self.plain else "other products")
         if self.written is not None:
             parts.append("a node of the file" if self.written else "a node of a decomposition")
         if self.form is not None:
@@ -214,7 +217,7 @@ def _includes(asked: object, other: object) -> bool:
     if isinstance(other, Span):
         ends = asked.most, other.most
         below = ends[0] is None or (ends[1] is not None and ends[1] <= ends[0])
-        return asked.least <= other.least and below
+        return asked.least <= other.least and below and other.of % asked.of == 0
     return isinstance(other, int) and asked.holds(other)
 
 

@@ -65,6 +65,29 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Dwindling:
+    """As `Blocked`; what the blocks of `size`, a power of two, leave over makes blocks of half as
+    many, and so on down to one: 11 terms in blocks of 4, 4, 2 and 1."""
+
+    size: int
+
+    def describe(self) -> str:
+        return f"blocks of {self.size}, the rest in halves of that"
+
+
+@dataclass(frozen=True)
+class Strided:
+    """Term k goes to lane k mod `count`, all terms do, and each lane is summed sequentially; the
+    lanes of the first half are added up in order, those of the second half likewise, and then these
+    two sums."""
+
+    count: int
+
+    def describe(self) -> str:
+        return f"{self.count} lanes, added up half by half"
+
+
+@dataclass(frozen=True)
 class Lanes:
     """Term k goes to lane k mod `count`, a power of two, and each lane is summed sequentially; then
     lane i takes lane i + h for h = count/2, …, 2, 1. Terms that do not fill every lane are added to
@@ -110,16 +133,20 @@ class AlignedSteps:
         return f"steps of {self.terms} products aligned to {self.alignment} bits"
 
 
-Order: TypeAlias = AnyOrder | Sequential | Pairwise | Blocked | Blocks | Lanes | Tree | AlignedSteps
+InBlocks: TypeAlias = Sequential | Blocked | Dwindling | Blocks
+Order: TypeAlias = InBlocks | AnyOrder | Pairwise | Lanes | Strided | Tree | AlignedSteps
 
 
-def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int, ...]:
+def block_lengths(order: InBlocks, terms: int) -> tuple[int, ...]:
     """The lengths of the blocks into which an order cuts so many terms."""
     match order:
         case Sequential():
             lengths: Sequence[int] = (terms,)
         case Blocked(size):
             lengths = (size,) * -(-terms // size)
+        case Dwindling(size):
+            halves = [size >> k for k in range(1, size.bit_length())]
+            lengths = (*(size,) * (terms // size), *(h for h in halves if terms % size & h))
         case Blocks(given):
             lengths = (*given, max(terms - sum(given), 0))
     ends = [min(end, terms) for end in accumulate(lengths)]
@@ -128,7 +155,7 @@ def block_lengths(order: Sequential | Blocked | Blocks, terms: int) -> tuple[int
 
 def is_one_chain(order: Order, terms: int) -> bool:
     """Are so many terms added from the first to the last?"""
-    if not isinstance(order, Sequential | Blocked | Blocks):
+    if not isinstance(order, InBlocks):
         return False
     return block_lengths(order, terms) == (terms,)
 
@@ -170,13 +197,16 @@ def merges_of(order: Order, terms: int) -> Merges:
                 half = len(lanes) // 2
                 lanes = [merge(a, b) for a, b in zip(lanes[:half], lanes[half:], strict=True)]
             chain((*lanes, *range(full, terms)))
+        case Strided(count):
+            lanes = [chain(range(i, terms, count)) for i in range(min(count, terms))]
+            chain(chain(half) for half in (lanes[: count // 2], lanes[count // 2 :]) if half)
         case Pairwise():
             halves(0, terms)
         case AnyOrder():
             raise ValueError("this contract does not pin the order of a sum")
         case AlignedSteps():
             raise ValueError("aligned steps are no tree of additions")
-        case _:
+        case Sequential() | Blocked() | Dwindling() | Blocks():
             ends = list(accumulate(block_lengths(order, terms)))
             chain(chain(range(a, b)) for a, b in zip((0, *ends), ends, strict=False))
     return tuple(merges)
@@ -213,7 +243,10 @@ def named_order(merges: Merges) -> Order:
     terms = len(merges) + 1
     first = next((k for k, (_, right) in enumerate(merges) if right != k + 1), terms - 1) + 1
     candidates: list[Order] = [Sequential(), Pairwise(), *(Lanes(2**k) for k in range(1, 7))]
-    candidates[1:1] = [Blocked(first)] if first < terms else []
+    if first < terms:
+        whole = [Dwindling(first)] if not first & (first - 1) else []
+        candidates[1:1] = [Blocked(first), *whole]
+    candidates += [Strided(2**k) for k in range(2, 7)]
     lengths = _leading_blocks(merges)
     candidates += [Blocks(lengths)] if lengths else []
     for candidate in candidates:

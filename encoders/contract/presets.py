@@ -21,7 +21,7 @@ from encoders.contract.functions import (
     CUDA_FUNCTIONS,
     ORT_FUNCTIONS,
 )
-from encoders.contract.orders import AnyOrder, Blocked, Pairwise, Sequential
+from encoders.contract.orders import AnyOrder, Blocked, Dwindling, Pairwise, Sequential, Strided
 from encoders.numbers.formats import BINARY32, TENSOR_FLOAT_32
 from onnx_import.graph import DType
 
@@ -57,12 +57,13 @@ EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 
 
 # onnxruntime 1.31 on an x86-64 CPU with FMA, graph optimisations off, one thread. Measured, not
-# promised, bit for bit in float32 (benchmarks/ort_cpu.py): products of a matrix with one that the
-# file stores (scaled ones only up to 256 terms); other products of several rows with several
-# columns, and convolutions with several output channels in a group and several pixels, in blocks
-# that grow as the columns become few; BatchNormalization; determinants, row by row. Open: every
-# other sum, among them reductions, pools, products with vectors, depthwise convolutions, nodes that
-# no file has.
+# promised, bit for bit in float32 (benchmarks/ort_cpu.py): products with a matrix that the file
+# stores (scaled ones only up to 256 terms); other products of several rows with several columns,
+# and convolutions with several output channels in a group and several pixels, in blocks that grow
+# as the columns become few; of one row, or of one output channel, in blocks of 4 without FMA; of
+# one column, or of one pixel, in 8 lanes, where rows are multiples of 4; BatchNormalization;
+# determinants, row by row. Open: every other sum, among them reductions, pools, other products with
+# one column, Gemm of one row or column with computed weights, nodes that no file has.
 _ORT_COLUMNS = ((Span(2, 16), 1024), (Span(17, 32), 512), (Span(33, 64), 256), (Span(65), 128))
 
 
@@ -83,6 +84,13 @@ def _ort_products() -> Iterator[ScheduleRule]:
         yield replace(
             _ort_product("Conv", block, BiasPlacement.LAST), rows=Span(2), columns=columns
         )
+    in_fours = Schedule(Dwindling(4), Contraction.NEVER)
+    in_lanes = Schedule(Strided(8), Contraction.NEVER)
+    for operator, most in (("MatMul", None), ("Conv", _ORT_COLUMNS[0][1])):
+        row = replace(_ort_product(operator), schedule=in_fours, rows=1)
+        rows, terms = Span(4, of=4), Span(0, most)
+        column = replace(row, schedule=in_lanes, rows=rows, columns=1, terms=terms)
+        yield from (row, column)
     yield ScheduleRule(
         Schedule(Sequential(), Contraction.NEVER),
         operator="BatchNormalization",

@@ -32,10 +32,12 @@ from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Order,
     Pairwise,
     Sequential,
+    Strided,
     Tree,
     checked_tree,
 )
@@ -197,6 +199,10 @@ def _schedule_table(schedule: Schedule) -> dict[str, Any]:
             table = {"order": "steps", "step": terms, "alignment": alignment}
         case Blocked(size):
             table = {"order": "blocked", "block": size}
+        case Dwindling(size):
+            table = {"order": "dwindling", "block": size}
+        case Strided(count):
+            table = {"order": "strided", "lanes": count}
         case Blocks(lengths):
             table = {"order": "blocks", "blocks": list(lengths)}
         case Lanes(count):
@@ -223,8 +229,10 @@ def _order(where: str, table: Mapping[str, Any], default: Order) -> Order:
         "sequential": (None, lambda path, value: Sequential()),
         "pairwise": (None, lambda path, value: Pairwise()),
         "blocked": ("block", lambda path, value: Blocked(_count(path, value))),
+        "dwindling": ("block", lambda path, value: Dwindling(_power(path, value))),
+        "strided": ("lanes", lambda path, value: Strided(_power(path, value))),
         "blocks": ("blocks", lambda path, value: Blocks(_counts(path, value))),
-        "lanes": ("lanes", _lanes),
+        "lanes": ("lanes", lambda path, value: Lanes(_power(path, value))),
         "tree": ("merges", _tree),
     }
     given = [key for key in _ORDER_KEYS[1:] if key in table]
@@ -270,11 +278,11 @@ def _counts(path: str, value: Any) -> tuple[int, ...]:
     return tuple(_count(f"{path}[{i}]", v) for i, v in enumerate(value))
 
 
-def _lanes(path: str, value: Any) -> Lanes:
+def _power(path: str, value: Any) -> int:
     count = _count(path, value)
     if count & (count - 1):
-        raise ContractError(f"{path}: {count} lanes cannot be folded by halves")
-    return Lanes(count)
+        raise ContractError(f"{path}: {count} cannot be halved down to 1")
+    return count
 
 
 def _tree(path: str, value: Any) -> Tree:
@@ -301,22 +309,23 @@ def _inherited(table: Mapping[str, Any], base: RuntimeContract) -> tuple[Schedul
 
 def _place(value: Any) -> Any:
     if isinstance(value, Span):
-        return {k: v for k, v in asdict(value).items() if v is not None}
+        given = asdict(value).items()
+        return {k: v for k, v in given if v is not None and (k, v) != ("of", 1)}
     return value.value if isinstance(value, DType) else value
 
 
 def _asked(path: str, key: str, value: Any) -> Any:
-    """What a rule asks of one property of a place; of a number also `{least, most}`."""
+    """What a rule asks of one property of a place; of a number also `{least, most, of}`."""
     if key == "type":
         return _among(path, value, {t.value: t for t in DType})
     if key not in _NUMBERS:
         return _typed(path, value, bool if key in _FLAGS else str)
     if not isinstance(value, dict):
         return _typed(path, value, int)
-    _known(path, value, frozenset(("least", "most")))
+    _known(path, value, frozenset(("least", "most", "of")))
     ends = {k: _typed(f"{path}.{k}", v, int) for k, v in value.items()}
     span = Span(**ends)
-    if span.most is not None and span.most < span.least:
+    if span.of < 1 or (span.most is not None and span.most < span.least):
         raise ContractError(f"{path}: no number is {span.describe()}")
     return span
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from encoders.contract.contract import Blocked, Contraction, RuntimeContract, Sequential, Subnormals
+from encoders.contract.contract import Contraction, RuntimeContract, Subnormals
 from encoders.contract.members import members
-from encoders.contract.orders import Blocks
+from encoders.contract.orders import InBlocks
 from encoders.functions.erf import ERF
 from encoders.numbers.enclosure import FloatArray
 from encoders.numbers.formats import BINARY64, round_array
@@ -243,7 +243,7 @@ def _quickest(
     """
     if compiled_chains() is not None:
         sample = hunt.box.sample(rng, _SAMPLED)
-        chained = [e for e in executions if isinstance(e.order, Sequential | Blocked | Blocks)]
+        chained = [e for e in executions if isinstance(e.order, InBlocks)]
         chained = [e for e in chained if _keeps(e)] or chained
         errors: list[float] = []
         for execution in chained:

@@ -27,9 +27,11 @@ from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Pairwise,
     Sequential,
+    Strided,
 )
 from encoders.contract.presets import IEEE_ANY, PRESETS
 from encoders.numbers.formats import (
@@ -847,6 +849,8 @@ def random_contract(rng: np.random.Generator) -> RuntimeContract:
             Blocked(pick(2, 3, 8)),
             Blocks((2, 3)),
             Lanes(pick(2, 4)),
+            Dwindling(pick(2, 4)),
+            Strided(pick(2, 4)),
             AlignedSteps(pick(2, 4), pick(12, 23)),
         )
         return Schedule(order, pick(*Contraction), pick(*BiasPlacement))

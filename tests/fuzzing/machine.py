@@ -32,10 +32,12 @@ from encoders.contract.orders import (
     AnyOrder,
     Blocked,
     Blocks,
+    Dwindling,
     Lanes,
     Order,
     Pairwise,
     Sequential,
+    Strided,
     Tree,
 )
 from encoders.functions.registry import function_named
@@ -400,6 +402,13 @@ class Machine:
                 lengths = [n]
             case Blocked(size):
                 lengths = [min(size, n - k) for k in range(0, n, size)]
+            case Dwindling(size):
+                lengths, left, each = [], n, size
+                while left > 0:
+                    while left < each:
+                        each //= 2
+                    lengths.append(each)
+                    left -= each
             case Blocks(given):
                 lengths, left = [], n
                 for g in given:
@@ -438,6 +447,20 @@ class Machine:
                     total = chain(range(full, n), lanes[0])
                 else:
                     total = chain(range(n), None)
+            case Strided(count):
+                two: list[Array] = []
+                for low in (0, count // 2):
+                    lanes = [
+                        chain(range(low + i, n, count), None)
+                        for i in range(count // 2)
+                        if low + i < n
+                    ]
+                    if lanes:
+                        whole = lanes[0]
+                        for lane in lanes[1:]:
+                            whole = self.add(whole, lane)
+                        two.append(whole)
+                total = two[0] if len(two) == 1 else self.add(*two)
             case Tree(merges):
                 items: list[Any] = [(k,) for k in range(n)]
                 for left, right in merges:

@@ -34,7 +34,7 @@ from encoders.contract.contract import (
     Sequential,
     Subnormals,
 )
-from encoders.contract.orders import Blocks, Lanes, Tree
+from encoders.contract.orders import Blocks, Dwindling, Lanes, Strided, Tree
 from encoders.contract.presets import IEEE_ANY, PAIRWISE, SEQUENTIAL, SEQUENTIAL_FMA
 from encoders.families import products
 from encoders.numbers import enclosure
@@ -61,6 +61,8 @@ PINNED = (
     replace(ORT_PLAIN, order=Blocked(2)),
     replace(ORT_PLAIN, name="two-lanes", order=Lanes(2)),
     replace(SEQUENTIAL_FMA, name="blocks", order=Blocks((1, 2))),
+    replace(SEQUENTIAL_FMA, name="dwindling", order=Dwindling(2)),
+    replace(SEQUENTIAL, name="strided", order=Strided(4)),
     RuntimeContract("trees", Sequential(), Contraction.NEVER, rules=(TREE_OF_3, LANES_OF_MATMUL)),
     replace(SEQUENTIAL, name="bias-first", bias=BiasPlacement.FIRST),
     replace(PAIRWISE, name="pairwise-flush", results=FLUSH, operands=FLUSH),

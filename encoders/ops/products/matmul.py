@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -135,12 +136,11 @@ def rounding(
 
 def _extent(site: Site) -> Extent:
     a, b = site.type_of(0).shape, site.type_of(1).shape
-    return Extent(
-        terms=a[-1],
-        rows=a[-2] if len(a) > 1 else 1,
-        columns=b[-1] if len(b) > 1 else 1,
-        plain=len(a) > 1 and len(b) == 2,
-    )
+    if len(b) == 2:
+        return Extent(terms=a[-1], rows=prod(a[:-1]), columns=b[-1], plain=True)
+    several = min(len(a), len(b)) > 1  # with one vector, that by each row or column by itself
+    rows, columns = a[-2] if several else 1, b[-1] if len(b) > 1 else 1
+    return Extent(terms=a[-1], rows=rows, columns=columns)
 
 
 def _first(site: Site, terms: int) -> Site:
