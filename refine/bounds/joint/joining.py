@@ -24,12 +24,16 @@ from encoders.arithmetic.runtime import Arithmetic
 from encoders.arithmetic.values import V
 from encoders.contract.contract import RuntimeContract
 from encoders.curves.certified import certified_curve
+from encoders.curves.curves import range_of, slope_range
 from encoders.families.rows.spelled import spelled_normalization
 from encoders.families.smooth import smooth_operator
 from encoders.functions.curve import Curve, Number, Reals
+from encoders.lemmas.kernel import Places
+from encoders.lemmas.ranges.making import hull_of
 from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.operator import Field, Operator, RoundingBound, Site
 from encoders.program import Program, Step
+from encoders.rounding.tracked_functions import moved_along
 from encoders.scheduling import contract_at
 from onnx_import.graph import Graph
 from refine.bounds.backward import Maps
@@ -44,6 +48,7 @@ _WIDEST = 2.0**20
 _NAME = "Formula"
 _MOST_ROUNDINGS = 64  # of a square
 _SAMPLES = 9  # of an argument's range
+_FEW = 64  # elements that a choice is proved of
 
 
 @dataclass(frozen=True)
@@ -179,23 +184,38 @@ def _outgrown(
     """Are errors behind a formula as large as its numbers, or is nothing known of what its nodes
     round? Node by node it is then known what run-time numbers keep to, which is worth more.
 
-    It is a choice, and proves nothing: floats tell, where they leave no doubt.
+    It is a choice, and proves nothing: floats tell, where they leave no doubt, and else what is
+    proved of the elements that they find to move most, and to be largest.
     """
     x, error = maps.values[source], maps.radii[source]
     moved, size = _about(curve, x, error.bound)
-    if moved > 2.0 * OUTGROWN * size:
+    most, largest = (float(np.max(v, initial=0.0)) for v in (moved, size))
+    if most > 2.0 * OUTGROWN * largest:
         return True
-    if not moved < 0.5 * OUTGROWN * size:
-        moves = operator.differences(site, [x], [error]).radius
-        if outgrown(operator.values(site, [x]).range, moves):
+    if not most < 0.5 * OUTGROWN * largest:
+        movers, large = _foremost(moved), _foremost(size)
+        given = error.taken(movers)
+        hull = hull_of(_at(x, movers), given)
+        moves = moved_along(given, slope_range(curve, hull), range_of(curve, hull))
+        if outgrown(range_of(curve, _at(x, large)), moves):
             return True
     run = x.inflate(error.bound)
     return not np.isfinite(operator.rounding(site, [run], run, contract).radius.largest)
 
 
-def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[float, float]:
-    """About how far a curve moves at most where its arguments do, and how large it is, in floats;
-    NaN where that is not known."""
+def _foremost(measure: FloatArray) -> Places:
+    """The flat places of the few elements that measure most; unknown ones count as such."""
+    flat = np.nan_to_num(measure.reshape(-1), nan=np.inf)
+    return np.argsort(-flat, kind="stable")[:_FEW]
+
+
+def _at(x: Interval, places: Places) -> Interval:
+    return Interval(x.lo.reshape(-1)[places], x.hi.reshape(-1)[places])
+
+
+def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """About how far a curve moves at most where its arguments do, and how large it is, element by
+    element, in floats; NaN where that is not known."""
     with np.errstate(all="ignore"):
         low, high = x.lo - error, x.hi + error
         at = low + (high - low) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * low.ndim)
@@ -203,8 +223,7 @@ def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[float, float]:
         steps = np.max(np.abs(np.diff(found, axis=0)), axis=0)
         slopes = steps * ((_SAMPLES - 1) / (high - low))
         moved = np.minimum(slopes * error, np.ptp(found, axis=0))
-    known = np.where(high > low, moved, 0.0)
-    return float(np.max(known, initial=0.0)), float(np.max(np.abs(found), initial=0.0))
+    return np.where(high > low, moved, 0.0), np.max(np.abs(found), axis=0)
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
