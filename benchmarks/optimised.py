@@ -5,19 +5,22 @@
 The optimised file is the implementation, at the highest level that leaves standard operators; the
 original is the specification. Both read over the reals, and the implementation as it runs; the
 domains are those of benchmarks/corpus.py, of shipped networks the point of benchmarks/shipped.py.
+What FILE holds of other networks stays; each row says when it was measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from corpus import chosen, domain_of, float_or_text
-from measuring import MODELS, save
+from corpus import chosen, domain_of, float_or_text, name_of
+from measuring import MODELS, rows_of, save
 from rich.console import Console
 from rich.table import Table
 from shipped import SHIPPED
@@ -61,19 +64,28 @@ def main() -> None:
     table = Table(title=f"optimised by onnxruntime, {given.contract}, budget {given.budget:g} s")
     for title in COLUMNS:
         table.add_column(title)
-    rows = []
     target = given.save and given.save.resolve()
+    known = {} if target is None else _by_network(rows_of(target))
+    today = datetime.date.today().isoformat()
     with tempfile.TemporaryDirectory() as folder:
         models = given.models.resolve()
         os.chdir(folder)  # where optimised files are written
         for path in chosen(models, given.patterns):
-            for row in measured(models, path, given.contract, options):
-                rows.append(row)
+            found = measured(models, path, given.contract, options)
+            for row in found:
                 table.add_row(*(str(v) for v in row.values()))
                 print(*row.values(), sep="  ", flush=True)
+            known[name_of(models, path)] = [{**row, "date": today} for row in found]
             if target is not None:
-                save(target, rows, budget=given.budget)
+                save(target, [row for rows in known.values() for row in rows], budget=given.budget)
     Console(width=200).print(table)
+
+
+def _by_network(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(str(row["network"]), []).append(row)
+    return found
 
 
 def measured(models: Path, path: Path, contract: str, options: Options) -> list[dict[str, object]]:
