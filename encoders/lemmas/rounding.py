@@ -19,6 +19,7 @@ from encoders.lemmas.terms import (
     larger,
     magnitude,
     number,
+    rounding,
     smaller,
     term,
     value,
@@ -161,4 +162,29 @@ UNROUNDED = RoundingLemma(
     reach=_M,
 )
 
-LEMMAS = (ROUNDED, ROUNDED_SUM, COPIED, SCALED, ALIGNED, TRUNCATED, UNROUNDED)
+_t, _h, _near = value("t"), rounding("h"), rounding("near", "h′")
+_a, _q, _g, _eta = number("a"), number("q"), number("g"), number("eta", "η")
+_least_error = number("v")
+_slope = _least_error + _g
+_over = larger(_near, (_least_error * _near.reach + _eta) - _slope * (_near.reach - _a))
+UNDER_LINE = Lemma(
+    "rounding-under-line",
+    "Rounding a number of magnitude at most t, where t is at least a and at most what h holds up "
+    "to, errs by at most λ·(t − a) more than the radius says, λ = q·(v + g): of q = 0 that is h, "
+    "and of q = 1 a line through what h′ says from a to where it holds, p, and above v·t + η from "
+    "there on, which is no less steep.",
+    KNUTH,
+    hypotheses=(_q <= 1, _a <= _near.reach),
+    assumed=(
+        _a <= _t,
+        _t <= _h.reach,
+        within(_z, _t),
+        within(_z, _h.reach).implies(within(_fl - _z, _h)),
+        within(_z, _near.reach).implies(within(_fl - _z, _near)),
+        within(_fl - _z, _least_error * magnitude(_z) + _eta),
+    ),
+    error=larger(magnitude(_fl - _z) - _q * _slope * (_t - _a), term(0)),
+    radius=(term(1) - _q) * _h + _q * _over,
+)
+
+LEMMAS = (ROUNDED, ROUNDED_SUM, COPIED, SCALED, ALIGNED, TRUNCATED, UNROUNDED, UNDER_LINE)

@@ -37,6 +37,7 @@ from encoders.numbers.leaning import Lean
 from encoders.operator import DifferenceMap, Scaled, SlopeChoice, ValueMap
 from encoders.program import Program, Step, backward
 from encoders.relaxations.probabilities.mixtures import Mix, Mixing
+from encoders.rounding.lines import RoundingLines
 from onnx_import.errors import UnsupportedModel
 from onnx_import.graph import Graph
 from refine.bounds.ellipsoids.errors import Apart, Ellipsoid, charged_within
@@ -80,6 +81,7 @@ class Maps:
     mixes: dict[str, Mix] = field(default_factory=dict)
     part_sums: dict[str, PartSums] = field(default_factory=dict)
     forms: dict[str, tuple[Forms | None, ...]] = field(default_factory=dict)
+    lines: dict[str, RoundingLines] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
@@ -179,6 +181,7 @@ def pull_back(
     arriving: dict[str, FloatArray] | None = None,
     apart: list[Apart] | None = None,
     late: Callable[[], bool] | None = None,
+    lined: bool = False,
 ) -> Pulled:
     """Upper bounds of functionals given by coefficients (k, *shape) on some tensors.
 
@@ -186,13 +189,16 @@ def pull_back(
     relaxation leaves one, what to do there; `seen`, if given, is
     filled with the coefficients on values that arrived at such nodes. `fixed` gives, per node,
     secant slopes of differences to be taken as exact; with it, `seen` collects the coefficients on
-    differences at nodes where such slopes are free. After `most` nodes, if that is said, what is
-    known of the tensors reached so far takes the place of what would be known of the inputs.
+    differences at nodes where such slopes are free, unless it is `lined`. After `most` nodes, if
+    that is said, what is known of the tensors reached so far takes the place of what would be known
+    of the inputs.
     `lines` says, per node that leaves lines to choose from, which to take; `seen` has their
     coefficients. `arriving`, if given, is filled with the coefficients on differences that arrived
     at each node: what its rounding errors count for. `apart`, if given, is filled with what is the
     same for all functionals, which is then not charged. Where it is said when it is `late`, each
-    functional of differences gets ellipsoids of its own until then.
+    functional of differences gets ellipsoids of its own until then. Where it is `lined`, rounding
+    errors are what lines over real numbers say, where there are any: `upper` bounds functionals of
+    differences then, and `moved` is none.
     """
     first, kept = next(iter((*on_values.values(), *on_differences.values()))), maps.kept
     through = all(t in maps.ends for t in on_differences)  # only to say what their errors come from
@@ -211,6 +217,7 @@ def pull_back(
         arriving=arriving,
         apart=apart,
         late=late,
+        lined=lined,
     )
     backward(maps.program, semantics)
     return semantics.finished()
@@ -241,6 +248,7 @@ class _Substitution:
     arriving: dict[str, FloatArray] | None = None
     apart: list[Apart] | None = None
     late: Callable[[], bool] | None = None
+    lined: bool = False
 
     def arrived(self, step: Step) -> _Both | None:
         """Coefficients (k, *shape) on the step's output, on its values and on its differences."""
@@ -268,7 +276,7 @@ class _Substitution:
             self.arriving[step.name] = d
         between, free = self.maps.difference_maps[step.name], d
         if self.fixed is not None and between.fixed is not None:
-            if self.seen is not None:
+            if self.seen is not None and not self.lined:
                 self.seen[step.name] = d
             chosen = self.fixed[step.name]
             pulled = between.fixed(d, chosen.slope, chosen.at)
@@ -282,7 +290,7 @@ class _Substitution:
         if self.apart is not None:
             costs = self._set_apart(self.apart, step, d, pulled.cost)
         else:
-            own, cost = self.maps.local[step.name].weighed(d, kept), pulled.cost
+            own, cost = self._own(step, d), pulled.cost
             if between.scaled is not None:
                 cost = self._together(step, between.scaled(), free, cost)
             self.roundings[step.name] = own.bound
@@ -293,6 +301,23 @@ class _Substitution:
                 # each sum is off by at most U of itself
                 costs.append(self.maps.radii[tensor].weighed(total, kept).times(2 * UNIT))
         self._spend(step.name, costs)
+
+    def _own(self, step: Step, d: FloatArray) -> Radius:
+        """What a step's own roundings cost, besides what is carried on with real values."""
+        lines = self.maps.lines.get(step.name) if self.lined else None
+        if lines is None:
+            return self.maps.local[step.name].weighed(d, self.maps.kept)
+        own, c, beside = lines.carried(d)
+        self.total = add_up(self.total, beside)
+        self._put_value(step.reads[0], c)
+        return own
+
+    def _put_value(self, tensor: str, c: FloatArray | None) -> None:
+        total = self.values.put(tensor, c)
+        if total is not None:
+            size = _finite(self.maps.values[tensor].magnitude)
+            rounded = dot_up(total, size, self.maps.kept) * (2 * UNIT)
+            self.total = add_up(self.total, rounded)
 
     def _together(self, step: Step, left: Scaled, c: FloatArray, cost: Radius) -> Radius:
         """What a relaxation costs, where it is known how large errors can be at once."""
@@ -344,11 +369,7 @@ class _Substitution:
             pulled = mapped.backward(c)
         self.total = add_up(self.total, pulled.constant)
         for tensor, coefficients in zip(step.reads, pulled.coefficients, strict=True):
-            total = self.values.put(tensor, coefficients)
-            if total is not None:
-                size = _finite(self.maps.values[tensor].magnitude)
-                rounded = dot_up(total, size, self.maps.kept) * (2 * UNIT)
-                self.total = add_up(self.total, rounded)
+            self._put_value(tensor, coefficients)
 
     def finished(self) -> Pulled:
         """The bounds, of what has reached the inputs or has been left on the way."""
@@ -368,6 +389,7 @@ class _Substitution:
             total = add_up(total, moved.bound)
         upper = np.where(np.isnan(total), np.inf, total)
         inputs = {t: c for t, c in self.values.coefficients.items() if t not in writers}
+        moved = None if self.lined else moved
         return Pulled(upper, self.costs, self.roundings, moved, inputs, beside)
 
 

@@ -51,6 +51,13 @@ def compacted(maps: Maps, target: str) -> Maps:
             for step in steps
             if step.name in maps.ellipsoids
         },
+        lines={
+            step.name: maps.lines[step.name].moved(
+                partial(_cut, kept, step.output), partial(_cut, kept, step.reads[0])
+            )
+            for step in steps
+            if step.name in maps.lines
+        },
     )
     for old, new in zip(steps, cut, strict=True):
         if old.node is not new:

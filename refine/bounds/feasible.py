@@ -41,8 +41,8 @@ def impossible(
     if not steps:
         return void
     nothing = {step.output: np.zeros(fixed[step.name].at.shape) for step in steps}
-    choices = {step.name: _start(maps, step, fixed[step.name]) for step in steps}
-    units = {step.name: _unit(maps, step) for step in steps}
+    choices = {step.name: confinement(maps, step, fixed[step.name]) for step in steps}
+    units = {step.name: unit_of(maps, step) for step in steps}
     memory: dict[tuple[str, str], tuple[FloatArray, FloatArray]] = {}
     for step in range(1, _STEPS + 1):
         seen: dict[str, FloatArray] = {}
@@ -63,17 +63,18 @@ def impossible(
     return void
 
 
-def _start(maps: Maps, step: Step, fixed: FixedSlopes) -> SlopeChoice:
+def confinement(maps: Maps, step: Step, fixed: FixedSlopes) -> SlopeChoice:
+    """How cases confine what a step reads, with multipliers to begin with."""
     choice = maps.value_maps[step.name].choice
     assert choice is not None
     (tensor,) = step.reads
     phase = np.where(fixed.at, np.where(fixed.slope > 0, 1, -1), 0).astype(np.int8)
     slope = np.broadcast_to(choice.bounds().low_slope, phase.shape).copy()
-    multiplier = np.where(phase != 0, _unit(maps, step), 0.0)
+    multiplier = np.where(phase != 0, unit_of(maps, step), 0.0)
     return SlopeChoice(slope, phase, multiplier, maps.errors[tensor])
 
 
-def _unit(maps: Maps, step: Step) -> FloatArray:
+def unit_of(maps: Maps, step: Step) -> FloatArray:
     """One over the width of what the node reads: the scale of a multiplier there."""
     (tensor,) = step.reads
     x = maps.values[tensor]

@@ -39,6 +39,7 @@ from refine.bounds.local.allowance import ERRORS, VALUES, Allowance
 from refine.bounds.local.bending import forms_of_read
 from refine.bounds.local.errors import Run, Runs, bound_errors
 from refine.bounds.local.leaning import lean
+from refine.bounds.local.loud import Loud
 from refine.bounds.local.mixing import forms_of_mixed, mixing
 from refine.bounds.local.part_sums import part_sums
 from refine.bounds.local.refining import branched_errors, refined_errors, refined_values
@@ -255,6 +256,7 @@ def _network_bounds(
         spread=spread,
         allowance=Allowance.of(graph, {} if known is None else known.values, spread),
         joining=joining,
+        loud=None if branching is None or runs is not None else Loud(contract, branching, tick),
     )
     nodes = tuple(forward(program, {}, passing.bounded).values())
     maps = passing.maps
@@ -298,6 +300,7 @@ class _Pass:
     spread: frozenset[str]
     allowance: Allowance
     joining: Joining
+    loud: Loud | None = None
     hurried: bool = False
     effort: Effort = field(default_factory=Effort)
     pulled: dict[str, Pulled] = field(default_factory=dict)
@@ -471,9 +474,17 @@ class _Pass:
             pulled = pulled.joined(pull(others))
             refined = np.concatenate([asked, others])
         self.pulled[output], self.refined[output] = pulled, refined
+        if self.loud is not None and final:
+            self.loud.bound(self.maps, output, refined, pulled, most)
         if self.branching is not None and self.cases and not self.branching.late:
             branched_errors(
-                self.maps, output, rows=rows, final=final, branching=self.branching, tick=self.tick
+                self.maps,
+                output,
+                rows=rows,
+                final=final,
+                branching=self.branching,
+                tick=self.tick,
+                reline=None if self.loud is None else self.loud.reline,
             )
 
 

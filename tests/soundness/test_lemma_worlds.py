@@ -135,6 +135,20 @@ def unrounded(d: Draw) -> World:
     return {"z": z, "fl": z, "M": d.beyond(z)}, Q(0)
 
 
+def under_line(d: Draw) -> World:
+    """A magnitude that a line is over, the rounding of no more than that, and what that is above
+    the line; the line may be steep where h′ holds, and flat where it does not count."""
+    z = d.choice([d.float() * d.float(), d.real(), d.real() / 16])
+    t = d.beyond(z)
+    a, p = t * Q(d.randint(0, 8), 8), d.choice([t, power_below(t) * d.choice([1, 2]), d.beyond(t)])
+    size, fl = d.beyond(t), nearest(z)
+    q, g, v = Q(d.randint(0, 4), 4), d.choice([Q(0), U, 4 * U]), U / (1 + U)
+    above = max(abs(fl - z) - q * (v + g) * (t - a), Q(0))
+    numbers = {"z": z, "fl": fl, "t": t, "a": a, "q": q, "g": g, "v": v, "eta": U * LEAST}
+    reached = {"h": half_ulp(size), "h_reach": size, "near": half_ulp(p), "near_reach": p}
+    return {**numbers, **reached}, above
+
+
 # --- one operation --------------------------------------------------------------------------------
 
 
@@ -476,6 +490,7 @@ WORLDS: dict[str, Callable[[Draw], World]] = {
     "aligned-rounding": aligned_rounding,
     "truncated-factor": truncated_factor,
     "unrounded": unrounded,
+    "rounding-under-line": under_line,
     "rounding-model": rounding_model,
     "no-overflow": no_overflow,
     "operand-loss": operand_loss,

@@ -18,7 +18,7 @@ from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
 from refine.bounds.influence import add_pushes
 from refine.bounds.optimising import chunks
 from refine.bounds.pruning import Rows
-from refine.bounds.secant_branching import branched_upper
+from refine.bounds.secant_branching import Reline, branched_upper
 
 
 def refined_values(
@@ -79,6 +79,7 @@ def branched_errors(
     final: bool,
     branching: Branching,
     tick: Callable[[], None],
+    reline: Reline | None = None,
 ) -> None:
     """Better errors by branching on secant slopes: of outputs, and of unstable elements."""
     shape = maps.errors[output].shape
@@ -91,7 +92,7 @@ def branched_errors(
             break
         c = unit_functionals(shape, chunk)
         cases = branching.cases if final else 16 * branching.cases // (16 + len(chunk))
-        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick)
+        upper = branched_upper(maps, output, c, replace(branching, cases=cases), tick, reline)
         limit = _radius(maps, maps.program.writers[output], upper)
         found[chunk] = limit
     _pulled(maps, output, found)
