@@ -25,10 +25,10 @@ from gpu_check.emulator.emulator import emulate
 from gpu_check.emulator.exact import evaluate_exact
 from onnx_import import load
 from onnx_import.graph import Graph
-from refine.bounds import secant_branching as secants
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import FixedSlopes
-from refine.bounds.feasible import impossible
+from refine.bounds.cases import secant_branching as secants
+from refine.bounds.cases.feasible import impossible
 from refine.bounds.network import InputBox, Known, network_bounds
 from refine.bounds.problem import Network
 from refine.cli.main import run

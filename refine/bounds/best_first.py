@@ -2,9 +2,9 @@
 
 What a leaf is, which are branched on next and how they are bounded is the caller's: phases of
 hidden elements (`refine.bounds.relu_splitting`), slopes of secants
-(`refine.bounds.secant_branching`), parts of the input box (`refine.proof.input_splitting`), boxes
-of scalars (`refine.scalar.branch_and_bound`). A frontier keeps the leaves; an expansion bounds the
-halves of those that are taken out, at once, in arrays or in worker processes.
+(`refine.bounds.cases.secant_branching`), parts of the input box (`refine.proof.input_splitting`),
+boxes of scalars (`refine.scalar.branch_and_bound`). A frontier keeps the leaves; an expansion
+bounds the halves of those that are taken out, at once, in arrays or in worker processes.
 """
 
 from __future__ import annotations

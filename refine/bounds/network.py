@@ -29,6 +29,7 @@ from encoders.rounding.rounding_bounds import rounder_of, stored_loss
 from onnx_import.graph import Graph, Node
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled
+from refine.bounds.cases.secant_branching import can_branch
 from refine.bounds.ellipsoids.taking import take_ellipsoid, when_late
 from refine.bounds.evaluated import errors_at, values_at
 from refine.bounds.influence import costs_of_worst, influence_of
@@ -56,7 +57,6 @@ from refine.bounds.pruning import (
     values_worth_refining,
     widths,
 )
-from refine.bounds.secant_branching import can_branch
 from refine.common.clock import ShortOfTime
 
 _MUCH = 0.5  # of a bound, lost in relaxations

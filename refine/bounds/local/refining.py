@@ -15,10 +15,10 @@ from encoders.numbers.radius import is_negative, radius_of
 from encoders.program import Step
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import Maps, Pulled, pull_back, unit_functionals
+from refine.bounds.cases.secant_branching import Reline, branched_upper
 from refine.bounds.influence import add_pushes
 from refine.bounds.optimising import chunks
 from refine.bounds.pruning import Rows
-from refine.bounds.secant_branching import Reline, branched_upper
 
 
 def refined_values(

@@ -5,8 +5,8 @@ known m and |r| ≤ R. Fix an input, an execution, and with them every node's ow
 remainders r; read the slopes s of all unstable Relus as free. The difference at the output is then
 affine in each s, so over s in [0, 1] it is largest at 0 or at 1 (lemma `slope-vertex`): a bound of
 both cases is a bound. Only cases that this input allows are needed (its slopes lie between those),
-so that a case which no input of the box allows is void (refine/bounds/feasible.py); looked for
-where few Relus are unstable. The Relu whose relaxation costs most is branched on first; the
+so that a case which no input of the box allows is void (refine/bounds/cases/feasible.py), looked
+for where few Relus are unstable. The Relu whose relaxation costs most is branched on first; the
 others stay relaxed as s = ½ ± ½.
 
 That takes bounds e on |d_in| that hold for *all* slopes the input allows, not only for those of an
@@ -33,9 +33,9 @@ from encoders.program import Program, Step
 from refine.bounds.alpha import Branching
 from refine.bounds.backward import FixedSlopes, Maps, pull_back
 from refine.bounds.best_first import Owners, explored_heaps
+from refine.bounds.cases.confined import Confined, Corner
+from refine.bounds.cases.feasible import impossible
 from refine.bounds.compact import compacted
-from refine.bounds.confined import Confined, Corner
-from refine.bounds.feasible import impossible
 
 _BATCH = 128
 _FEW = 64  # with more elements to branch on, void cases are too rare to look for

@@ -2,9 +2,9 @@
 
 Roundings are what lines over real numbers say (`Maps.lines`), so that functionals of differences
 and of values are carried back together; the case confines the real network
-(refine/bounds/feasible.py), which enters with multipliers (lemma `phase-multiplier`). Multipliers
-and lower slopes are looked for by a few steps of descent, which prove nothing; the bound of every
-step is rigorous by itself.
+(refine/bounds/cases/feasible.py), which enters with multipliers (lemma `phase-multiplier`).
+Multipliers and lower slopes are looked for by a few steps of descent, which prove nothing; the
+bound of every step is rigorous by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from encoders.numbers.enclosure import FloatArray
 from encoders.operator import SlopeChoice
 from refine.bounds.alpha import adam, at_corner, corners_of
 from refine.bounds.backward import FixedSlopes, Maps, Pulled, pull_back
-from refine.bounds.feasible import confinement, unit_of
+from refine.bounds.cases.feasible import confinement, unit_of
 
 _STEPS = 32
 _RATE, _DECAY = 0.6, 0.95
