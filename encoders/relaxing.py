@@ -216,8 +216,8 @@ class DifferenceMap:
     Where f(x̂) − f(x) = s·d for some s between b and 1 and nothing more is known (`unstable`), the
     bound of a functional that is affine in s is the larger of those for s = b and s = 1: `fixed(c,
     share, at)` is `backward` with the secant slope b + share·(1 − b) where `at`. `radius` must then
-    be |slope|·error + remainder (refine/bounds/cases/secant_branching.py says why). `scaled` says more of
-    what a pull-back leaves, where that is known.
+    be |slope|·error + remainder (refine/bounds/cases/secant_branching.py says why). `scaled` says
+    more of what a pull-back leaves, where that is known.
     """
 
     radius: Radius
