@@ -7,8 +7,8 @@ import pytest
 from text_networks import network, node
 
 from encoders.contract.presets import SEQUENTIAL_FMA
-from encoders.numbers.enclosure import Interval
-from onnx_import.graph import Array, Graph
+from encoders.numbers.enclosure import FloatArray, Interval
+from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.local.loud import Loud
 from refine.bounds.network import InputBox, network_bounds
@@ -35,18 +35,19 @@ def random_network(seed: int) -> tuple[Graph, InputBox]:
     )
 
 
-def loudness(net: Graph, x: Array, element: int) -> Array:
+def loudness(net: Graph, x: FloatArray, element: int) -> FloatArray:
     """Per input, what all roundings of a chain of fused operations come to at half an ulp each, by
     the derivative of the output in each: written out, of this network alone."""
     w, b, v, c = (np.asarray(net.constants[t], np.float64) for t in "wbvc")
 
-    def ulps(s: Array) -> Array:
+    def ulps(s: FloatArray) -> FloatArray:
         return 2.0 ** (np.floor(np.log2(np.maximum(np.abs(s), 2.0**-126))) - 24)
 
-    def chain(read: Array, weights: Array, bias: Array) -> Array:
+    def chain(read: FloatArray, weights: FloatArray, bias: FloatArray) -> FloatArray:
         sums = np.cumsum(read[:, :, None] * weights, axis=1)
         live = (read != 0)[:, :, None]
-        return np.sum(ulps(sums) * live, axis=1) + ulps(sums[:, -1] + bias)
+        own: FloatArray = np.sum(ulps(sums) * live, axis=1) + ulps(sums[:, -1] + bias)
+        return own
 
     h = x @ w + b
     own = chain(np.maximum(h, 0.0), v, c)[:, element]

@@ -12,9 +12,9 @@ from text_networks import network, node
 
 from encoders.contract.contract import BiasPlacement, Contraction, RuntimeContract
 from encoders.contract.presets import IEEE_ANY, SEQUENTIAL_FMA
-from encoders.numbers.enclosure import Interval
+from encoders.numbers.enclosure import FloatArray, Interval
 from encoders.rounding.lines import RoundingLines
-from onnx_import.graph import Array, Graph
+from onnx_import.graph import Graph
 from refine.bounds.alpha import Branching
 from refine.bounds.local.loud import lines_of
 from refine.bounds.network import InputBox, network_bounds
@@ -30,8 +30,8 @@ def nearest(z: Q) -> Q:
         k = size.numerator.bit_length() - size.denominator.bit_length()
         power = Q(2) ** k
         power = power / 2 if power > size else power
-    ulp = power / 2 ** (BITS - 1)
-    return round(z / ulp) * ulp
+    ulp: Q = power / 2 ** (BITS - 1)
+    return Q(round(z / ulp)) * ulp
 
 
 def chain(terms: list[tuple[Q, Q]], bias: Q, contract: RuntimeContract) -> Q:
@@ -58,7 +58,7 @@ def tree(terms: list[tuple[Q, Q]], bias: Q, draw: random.Random) -> Q:
     return left[0][0]
 
 
-def summing(weights: Array, bias: Array, relu: bool) -> Graph:
+def summing(weights: FloatArray, bias: FloatArray, relu: bool) -> Graph:
     nodes = [node("Relu", "x", "h")] if relu else []
     nodes.append(node("Gemm", "h w b" if relu else "x w b", "y"))
     return network(nodes, {"x": (1, len(weights))}, {"w": weights, "b": bias})
@@ -110,9 +110,9 @@ def test_no_sum_errs_by_more_than_its_line_at_its_input(
 
 def _compare(
     lines: RoundingLines,
-    weights: Array,
-    bias: Array,
-    read: Array,
+    weights: FloatArray,
+    bias: FloatArray,
+    read: FloatArray,
     contract: RuntimeContract,
     draw: random.Random,
 ) -> None:
@@ -143,7 +143,7 @@ def test_lines_touch_what_roundings_cost_at_their_point() -> None:
     assert lined.largest < 0.995 * plain.largest
 
 
-def half_ulp(x: Array) -> Array:
+def half_ulp(x: FloatArray) -> FloatArray:
     size = np.maximum(np.abs(x), 2.0**-126)
     return np.where(x == 0, 0.0, 2.0 ** (np.floor(np.log2(size)) - BITS))
 
