@@ -63,7 +63,7 @@ def test_attributes_with_a_meaning_are_attributes_of_onnx(name: str) -> None:
         "RunsInstead": set(),
         "MaskedSoftmax": {"axis"},
         "MaskedLogSoftmax": {"axis"},
-        "MaskedWhere": {"underflows"},
+        "MaskedWhere": {"apart", "underflows"},
         "Interpolate": known["Resize"] | known["Upsample"],
         **dict.fromkeys(("Narrow", "Truncate"), known["Cast"]),
         "Lookup": known["Gather"],

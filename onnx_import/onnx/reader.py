@@ -46,6 +46,7 @@ from onnx_import.passes.normalize import (
     without_dead,
     without_functions,
 )
+from onnx_import.passes.statistics import with_bare_deviations
 from onnx_import.tensors import array_of, require_finite, type_of
 
 DECOMPOSED = ALWAYS | FUNCTIONS | {*UNFOLDED, "CastLike", "Dropout", "Split"}  # what no graph holds
@@ -126,6 +127,7 @@ def load(
     nodes = tuple(without_infinite_bounds(node, constants, types) for node in nodes)
     require_one_reading(nodes, types, constants)
     nodes, types, constants = with_unscaled_sums(nodes, protos, types, constants)
+    nodes, types, constants = with_bare_deviations(nodes, types, constants)
     nodes, types, constants = without_infinities(nodes, types, constants, outputs)
     nodes = tuple(replace(origin.marked(n), alike=n.name in work.alike) for n in nodes)
     received = (*inputs, *random_masks)

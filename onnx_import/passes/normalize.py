@@ -45,8 +45,6 @@ _PREVIEWED = frozenset(("FlexAttention",))  # functions of that domain
 
 # Where a runtime is known to compute another function than ONNX defines.
 PARTING = {
-    "MeanVarianceNormalization": "MeanVarianceNormalization: onnxruntime leaves out the 1e-9 that "
-    "ONNX adds to the standard deviation",
     "DynamicQuantizeLinear": "DynamicQuantizeLinear: where all numbers are 0 onnxruntime gives a "
     "scale of 1, and ONNX 0",
 }

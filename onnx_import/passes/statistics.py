@@ -1,13 +1,18 @@
-"""BatchNormalization by the statistics of its batch, as in training, and products of elements."""
+"""BatchNormalization by the statistics of its batch, as in training, deviations to which runtimes
+add no epsilon, and products of elements."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from onnx_import.graph import DType
+from onnx_import.graph import Array, DType, Node, TensorType
 from onnx_import.passes.body import Body
+from onnx_import.passes.normalize import free
+from onnx_import.tensors import type_of
 
 _TRAINING_SINCE = 14
 _LONGEST = 512  # running products along an axis
@@ -50,6 +55,48 @@ def _running(body: Body, rows: str, *, place: int, output: str) -> None:
     part = body.add("Mul", flat, body.store(np.asarray(1 - momentum, kind)))
     kept = body.add("Mul", body.node.inputs[2 + place], body.store(np.asarray(momentum, kind)))
     body.add("Add", kept, part, output=output)
+
+
+_DEVIATION = "Processed_STD"  # how names begin that MeanVarianceNormalization's function gives it
+_EPSILON = 1e-9
+_ROUGHLY = 1.0 + 2.0**-8  # more than what is stored for it is off by
+
+
+def with_bare_deviations(
+    nodes: Sequence[Node], types: Mapping[str, TensorType], constants: Mapping[str, Array]
+) -> tuple[tuple[Node, ...], Mapping[str, TensorType], Mapping[str, Array]]:
+    """The nodes, with types and constants, where a MeanVarianceNormalization may divide by its
+    deviation or, as in onnxruntime, by that without the epsilon that ONNX adds to it."""
+    made: list[Node] = []
+    kinds, stored = dict(types), dict(constants)
+    for node in nodes:
+        made += _either(node, kinds, stored) if _adds_epsilon(node, constants) else [node]
+    return tuple(made), kinds, stored
+
+
+def _adds_epsilon(node: Node, constants: Mapping[str, Array]) -> bool:
+    if node.op != "Add" or not node.outputs[0].startswith(_DEVIATION):
+        return False
+    bare, added = node.inputs
+    most = np.abs(constants.get(added, np.ones(1))).max(initial=0.0)
+    return bare not in constants and float(most) <= _EPSILON * _ROUGHLY
+
+
+def _either(node: Node, types: dict[str, TensorType], constants: dict[str, Array]) -> list[Node]:
+    output = node.outputs[0]
+    kind = types[output]
+    every, own = (free(f"{output}@{w}", {*types, *constants}) for w in ("every", "added"))
+    constants[every] = np.ones(kind.shape, bool)
+    types.update({every: type_of(constants[every]), own: kind})
+    choice = Node(
+        f"{node.name}@either",
+        "MaskedWhere",
+        inputs=(every, own, node.inputs[0]),
+        outputs=(output,),
+        attributes={"apart": _EPSILON * _ROUGHLY},
+        opset=node.opset,
+    )
+    return [replace(node, outputs=(own,)), choice]
 
 
 def product_of_two(body: Body) -> None:

@@ -3,8 +3,9 @@
 MaskedWhere is no ONNX operator: the reader makes it where the file adds a stored −∞ to a number,
 which stands in its third operand and is not chosen there. If that is +∞ or NaN the result is NaN at
 run time, as +∞ − ∞ is; so is its derivative, which the file multiplies by 0 or by that NaN. Where
-it stands between scores of attention that a runtime may compute in either of two ways, the second
-may lose `underflows` times as much as one number does by underflow (onnx_import's scores.py).
+it stands between two tensors that a runtime may compute for the same, the second may lose
+`underflows` times as much as one number does by underflow (scores of attention: onnx_import's
+scores.py), or be `apart` from the first by so much (deviations without epsilon: statistics.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.gradients.tape import Term
 from encoders.lemmas.carrying import FOLLOWED
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.functions import FORMULA_APART
 from encoders.lemmas.kernel import Radius, apply, enclosed, exactly_zero
 from encoders.lemmas.operations import SELECTED
 from encoders.lemmas.ranges.operations import CHOSEN_RANGE
@@ -196,13 +198,18 @@ def rounding(
 def masked_rounding(
     site: Site, inputs: Sequence[Interval], result: Interval, contract: RuntimeContract
 ) -> RoundingBound:
-    """As of a Where, and what underflows of sums that are scaled behind."""
+    """As of a Where, and how far apart what a runtime computes in its place may be."""
     bound, r = rounding(site, inputs, result, contract), rounder(site, contract)
-    times = site.real("underflows", 0.0)
-    if not times or r.exact:
+    if r.exact or not _may_part(site):
         return bound
-    lost = below_normal(r.lost).times(times).on(result.shape)
-    return replace(bound, radius=bound.radius + lost)
+    lost = below_normal(r.lost).times(site.real("underflows", 0.0)).on(result.shape)
+    apart = apply(FORMULA_APART, U=np.full(result.shape, site.real("apart", 0.0)))
+    return replace(bound, radius=bound.radius + lost + apart)
+
+
+def _may_part(site: Site) -> bool:
+    """May a runtime compute the second tensor for the first?"""
+    return bool(site.real("underflows", 0.0) or site.real("apart", 0.0))
 
 
 def gradient(r: Reverse) -> Carried:
@@ -241,6 +248,8 @@ _MASKED = replace(
     runtime=masked_runtime,
     rounding=masked_rounding,
     gradient=Gradient(rule=_masked_gradient),
-).reading("underflows")
+    follows=lambda site: not _may_part(site),
+    absorbs=None,
+).reading("apart", "underflows")
 
 OPERATORS = (_WHERE, _MASKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 
@@ -25,6 +26,7 @@ from encoders.functions.exp import EXP
 from encoders.functions.log import LOG
 from encoders.gradients.rule import Carried, Gradient, Reverse
 from encoders.lemmas.combining import EXACT
+from encoders.lemmas.domains import DEFINED_WITHIN
 from encoders.lemmas.kernel import Radius, exactly_zero
 from encoders.numbers.enclosure import Interval, add_up, midpoint_radius, point
 from encoders.operator import (
@@ -40,6 +42,9 @@ from encoders.relaxations.rows import Rows, columns, reduced_rows
 from encoders.rounding.rounding_bounds import finish, rounder
 from onnx_import.graph import DType
 
+_SIXTEEN = (DType.FLOAT16, DType.BFLOAT16)
+_FUNCTION_SINCE = 18
+_MOST = 708.0  # whose power, and that of its negative, are normal numbers of float64
 LEMMAS = ("weighted-mean", "sum-of-exponentials", "logarithm-moves")
 
 
@@ -116,24 +121,35 @@ def rounding(
     moved = logarithm + lost + two_flushed(r, size)
     error = r.after(r.of_sum, size, moved)
     reached = np.maximum(add_up(size, moved.bound), 2.0 * inside.length)
-    return finish(r, outside.to_radius(error), outside.merge(reached[None])[0]).using(*LEMMAS)
+    bound = finish(r, outside.to_radius(error), outside.merge(reached[None])[0]).using(*LEMMAS)
+    tops = [outside.merge(np.max(v, axis=1, keepdims=True)[None])[0] for v in (x.lo, x.hi)]
+    return _powers_held(bound, site, Interval(*tops), inside.length)
+
+
+def _powers_held(bound: RoundingBound, site: Site, top: Interval, count: int) -> RoundingBound:
+    """Of 16 bits, onnxruntime computes log Σ eˣ in float64 where a file has ONNX's function: the
+    powers of a row's largest number must neither overflow in the sum nor all vanish."""
+    if site.type_of(0).dtype not in _SIXTEEN or site.node.opset < _FUNCTION_SINCE:
+        return bound
+    most = _MOST - math.log(max(count, 1))
+    low, high = float(np.min(top.lo, initial=np.inf)), float(np.max(top.hi, initial=-np.inf))
+    return bound.given(
+        "argument-in-domain",
+        f"{site.node.describe()}: the largest computed number of a row, between {low:.6g} and "
+        f"{high:.6g}, is one whose power float64 tells from 0 and can add up, between "
+        f"{-_MOST:.6g} and {most:.6g}",
+        DEFINED_WITHIN,
+        lo=top.lo,
+        hi=top.hi,
+        least=-_MOST,
+        most=most,
+    )
 
 
 def gradient(r: Reverse) -> Carried:
     """The softmax of the row, by its own logarithm."""
     up, y = (with_reduced(r, t) for t in (r.up, r.output))
     return {0: up * (r.x - y).apply("Exp")}
-
-
-def notes(site: Site) -> tuple[str, ...]:
-    """onnxruntime has no kernel of it for 16 bits and executes the function that ONNX defines."""
-    if site.node.opset < 18 or site.type_of(0).dtype not in (DType.FLOAT16, DType.BFLOAT16):
-        return ()
-    return (
-        f"{site.node.describe()}: onnxruntime takes the logarithm of the sum of powers in 16 bits "
-        "without taking the largest number away before, so that powers of more than about 88 "
-        "overflow there; bounds are of runtimes that do",
-    )
 
 
 OPERATORS = (
@@ -149,6 +165,5 @@ OPERATORS = (
         gradient=Gradient(rule=gradient),
         work=lambda site: site.type_of(0).size,
         functions=(EXP, LOG),
-        notes=notes,
     ).reading("axes", "keepdims", "noop_with_empty_axes"),
 )
