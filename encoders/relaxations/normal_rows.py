@@ -32,12 +32,14 @@ from encoders.numbers.enclosure import (
     sum_up,
 )
 from encoders.numbers.row_forms import RowForms
+from encoders.relaxations.row_slopes import Way, own_slopes
 from encoders.relaxations.rows import Rows
 from encoders.relaxations.tangent_rows import Tangents, tangent
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
 from encoders.rounding.norms import norm_moved
 
 _TINY = 2.0**-960
+_OPEN = 0.1  # of what functionals cost, in ranges of slopes: less is not worth slopes of their own
 _TOGETHER = 0.5  # of what coefficients on a row's numbers cost, if these vary as they do by chance
 
 
@@ -219,10 +221,11 @@ def normalized_differences(
     centred: bool,
     mapped: DifferenceMap,
     charge: FloatArray,
+    way: Way,
     departing: Departing | None = None,
 ) -> DifferenceMap:
     """Differences of normalised rows that are at most `limit` (rows, 1) long; `mapped` is what a
-    Jacobian says of them, which costs about |c|·`charge`."""
+    Jacobian says of them, which costs about |c|·`charge`, and `way` where rows are meanwhile."""
     length = limit.moved(lambda v: v[:, 0])
     line = None if departing is None else _line_of(departing, given)
 
@@ -232,21 +235,30 @@ def normalized_differences(
         norm = multiply_up(norms_up(v, axis=2), 1.0 + 4.0 * UNIT)
         ball = apply(ALONG_ROW, C=norm, e=length.on(norm.shape))
         on_rows = rows.split(_taken(mapped.backward(rows.merge(v)), c))
-        cost = add_up(dot_up(v, charge, 1), _TOGETHER * dot_up(on_rows, given.bound, 1))
-        followed = cost <= ball.bound
-        # what w less its mean is rounded by is at most UNIT of it
-        left = ball.times(np.where(followed, 2.0 * UNIT, 1.0))
-        straight = np.zeros(v.shape)
+        open_ = dot_up(v, charge, 1)
+        cost = add_up(open_, _TOGETHER * dot_up(on_rows, given.bound, 1))
+        by_own, straight, rest = np.full(cost.shape, np.inf), np.zeros(v.shape), np.zeros(v.shape)
+        some = np.any(open_ > _OPEN * np.minimum(cost, ball.bound), axis=1)
+        if np.any(some):
+            straight[some], rest[some] = own_slopes(way, v[some])
+            moved = _TOGETHER * dot_up(straight[some], given.bound, 1)
+            by_own[some] = add_up(dot_up(rest[some], given.bound, 1), moved)
+        better = np.zeros(cost.shape, np.bool_)
         if line is not None:
-            straight, off = _on_line(line, v, given, centred)
-            sizes = [_functionals(line.rows.apart, x) for x in (on_rows, straight)]
-            cost = np.minimum(cost, add_up(dot_up(v, charge, 1), sizes[0]))
-            better = add_up(off.bound, sizes[1]) < np.minimum(cost, ball.bound)
-            followed = (cost <= ball.bound) & ~better
-            left = ball.times(np.where(followed, 2.0 * UNIT, 1.0))
+            lined, off = _on_line(line, v, given, centred)
+            sizes = [_functionals(line.rows.apart, x) for x in (on_rows, lined)]
+            cost = np.minimum(cost, add_up(open_, sizes[0]))
+            better = add_up(off.bound, sizes[1]) < np.fmin(np.minimum(cost, ball.bound), by_own)
+        ours = (by_own < np.minimum(cost, ball.bound)) & ~better
+        followed = (cost <= ball.bound) & ~better & ~ours
+        # what w less its mean is rounded by is at most UNIT of it
+        left = ball.times(np.where(followed | ours, 2.0 * UNIT, 1.0))
+        left = left + given.weighed(_where(ours, rest), 1)
+        straight = _where(ours, straight)
+        if line is not None:
             other = off + ball.times(2.0 * UNIT)
             left = apply(FOLLOWED, m=better.astype(np.float64), r=left, q=other)
-            straight = _where(better, straight)
+            straight = straight + _where(better, lined)
         pulled = mapped.backward(rows.merge(_where(followed, v)))
         through = _taken(pulled, c) + rows.merge(straight)
         return Moved((through,), carried_back((pulled.cost, left.summed(axis=1))))

@@ -59,6 +59,7 @@ from encoders.relaxations.normal_rows import (
     normalized_values,
 )
 from encoders.relaxations.row_maps import row_charge, row_differences, row_values
+from encoders.relaxations.row_slopes import way_of
 from encoders.relaxations.rows import Rows, columns
 from encoders.relaxations.tangent_rows import tangents
 from encoders.rounding.rounding_bounds import (
@@ -301,6 +302,18 @@ def normalizing_operator(
             centred=layout.centred,
             mapped=inner,
             charge=np.minimum(row_charge(slopes, given.bound), limit.bound),
+            way=way_of(
+                found.z,
+                found.sigma,
+                tangents(
+                    rows.of_interval(hull),
+                    found.deviation,
+                    sigma=found.sigma,
+                    epsilon=epsilon(site),
+                    centred=layout.centred,
+                    forms=row_forms(hull),
+                ),
+            ),
             departing=departing,
         )
         return scaled_differences(inner, parameters(site)[0])
