@@ -163,28 +163,29 @@ UNROUNDED = RoundingLemma(
 )
 
 _t, _h, _near = value("t"), rounding("h"), rounding("near", "h′")
-_a, _q, _g, _eta = number("a"), number("q"), number("g"), number("eta", "η")
-_least_error = number("v")
-_slope = _least_error + _g
-_over = larger(_near, (_least_error * _near.reach + _eta) - _slope * (_near.reach - _a))
+_a, _slope, _eta = number("a"), number("s"), number("eta", "η")
+_most = number("v")
 UNDER_LINE = Lemma(
     "rounding-under-line",
     "Rounding a number of magnitude at most t, where t is at least a and at most what h holds up "
-    "to, errs by at most λ·(t − a) more than the radius says, λ = q·(v + g): of q = 0 that is h, "
-    "and of q = 1 a line through what h′ says from a to where it holds, p, and above v·t + η from "
-    "there on, which is no less steep.",
+    "to, errs by at most s·(t − a) more than the radius says: of s = 0 that is h, and of s ≥ v "
+    "what h′ says up to p, where it holds, or what is left of v·p + η there, if that is more.",
     KNUTH,
-    hypotheses=(_q <= 1, _a <= _near.reach),
+    hypotheses=((_slope <= 0) | (_most <= _slope),),
     assumed=(
         _a <= _t,
         _t <= _h.reach,
         within(_z, _t),
         within(_z, _h.reach).implies(within(_fl - _z, _h)),
         within(_z, _near.reach).implies(within(_fl - _z, _near)),
-        within(_fl - _z, _least_error * magnitude(_z) + _eta),
+        within(_fl - _z, _most * magnitude(_z) + _eta),
     ),
-    error=larger(magnitude(_fl - _z) - _q * _slope * (_t - _a), term(0)),
-    radius=(term(1) - _q) * _h + _q * _over,
+    error=larger(magnitude(_fl - _z) - _slope * (_t - _a), term(0)),
+    radius=Chosen(
+        _slope <= 0,
+        _h,
+        larger(_near, (_most * _near.reach + _eta) - _slope * (_near.reach - _a)),
+    ),
 )
 
 LEMMAS = (ROUNDED, ROUNDED_SUM, COPIED, SCALED, ALIGNED, TRUNCATED, UNROUNDED, UNDER_LINE)

@@ -150,14 +150,14 @@ def _under(
     whole = h.reach
     near = np.minimum(2.0 * r._power(base), np.maximum(whole, base))
     top, at = r._power(whole), there + error
-    q = np.where((near < whole) & (at < top), 1.0, 0.0)
+    lined = (near < whole) & (at < top)
     close = r.of_product(np.maximum(near, base))
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         steep = (v * near + eta - close.bound) / (near - base) - v
     steep = np.where((at < near) & (steep > 0) & (steep < _STEEPEST * v), steep, 0.0)
-    g = steep * q
-    above = apply(UNDER_LINE, h=h, near=close, a=base, q=q, g=g, v=v, eta=eta)
-    return _Under(above, q * add_up(v, g), base, h.bound)
+    slope = np.where(lined, add_up(v, steep), 0.0)
+    above = apply(UNDER_LINE, h=h, near=close, a=base, s=slope, v=v, eta=eta)
+    return _Under(above, slope, base, h.bound)
 
 
 @dataclass(frozen=True)

@@ -142,9 +142,10 @@ def under_line(d: Draw) -> World:
     t = d.beyond(z)
     a, p = t * Q(d.randint(0, 8), 8), d.choice([t, power_below(t) * d.choice([1, 2]), d.beyond(t)])
     size, fl = d.beyond(t), nearest(z)
-    q, g, v = Q(d.randint(0, 4), 4), d.choice([Q(0), U, 4 * U]), U / (1 + U)
-    above = max(abs(fl - z) - q * (v + g) * (t - a), Q(0))
-    numbers = {"z": z, "fl": fl, "t": t, "a": a, "q": q, "g": g, "v": v, "eta": U * LEAST}
+    v = U / (1 + U)
+    slope = d.choice([Q(0), v / 2, v, v + U, v + 4 * U])
+    above = max(abs(fl - z) - slope * (t - a), Q(0))
+    numbers = {"z": z, "fl": fl, "t": t, "a": a, "s": slope, "v": v, "eta": U * LEAST}
     reached = {"h": half_ulp(size), "h_reach": size, "near": half_ulp(p), "near_reach": p}
     return {**numbers, **reached}, above
 
