@@ -20,9 +20,9 @@ from encoders.relaxations.probabilities.planes import differences_of, share_plan
 from encoders.relaxations.probabilities.shares import (
     apart,
     by_planes,
-    largest_means,
     share_values,
 )
+from encoders.relaxations.probabilities.slopes import largest_means, own_slopes
 from encoders.relaxations.row_maps import row_charge, row_values
 from encoders.relaxations.rows import rows_along
 
@@ -211,3 +211,23 @@ def test_no_mean_of_weights_is_larger_than_the_largest(seed: int) -> None:
             behind = p.lo[0].sum() - p.lo[0][order[: list(order).index(at) + 1]].sum()
             whole[at] = min(p.hi[0][at], 1.0 - whole.sum() - behind)
         assert abs(float(whole @ v[0]) - most) < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_slopes_of_means_are_as_near_as_is_said(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 7))
+    reach = float(rng.choice([0.0, 1e-13, 1e-3, 0.5, 3.0]))
+    s = rng.uniform(-3, 3, n) + reach * rng.uniform(-1, 1, (40, n))
+    range_ = softmax_range(Interval(s.min(axis=0)[None], s.max(axis=0)[None]))
+    w = rng.uniform(-1, 1, (3, 1, n)) * rng.choice([1e-9, 1.0, 1e9])
+    slopes, rest = own_slopes(range_, w, np.max(np.abs(w), axis=2, keepdims=True))
+    flint.ctx.prec = 300
+    for k in range(3):
+        for point_ in s:
+            p = softmax([flint.arb(float(v)) for v in point_], np.ones(n, np.bool_))
+            mean = dot(w[k], p)
+            for j, share in enumerate(p):
+                g = share * (flint.arb(float(w[k, 0, j])) - mean)
+                off = abs(g - flint.arb(float(slopes[k, 0, j])))
+                assert not off > flint.arb(float(rest[k, 0, j]))

@@ -277,7 +277,8 @@ def differences(site: Site, ranges: Sequence[Interval], errors: Sequence[Radius]
     mapped = row_differences(rows, rows, slopes, given, limit)
     if np.any(kept.dead):
         return mapped
-    return share_differences(rows, kept.mask, given, mapped, row_charge(slopes, given.bound))
+    charge = row_charge(slopes, given.bound)
+    return share_differences(rows, kept.mask, given, mapped, charge, hull)
 
 
 def log_differences(

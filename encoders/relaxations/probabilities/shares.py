@@ -39,6 +39,7 @@ from encoders.relaxations.probabilities.planes import (
     differences_of,
     share_planes,
 )
+from encoders.relaxations.probabilities.slopes import largest_means, own_slopes
 from encoders.relaxations.rows import Rows
 from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
 
@@ -181,19 +182,6 @@ def by_planes(
     return np.min(costs, axis=0) < spent, *planes.backward(chosen)
 
 
-def largest_means(p: Interval, v: FloatArray) -> FloatArray:
-    """(rows, 1): upper bounds on Σq·v of v ≥ 0, for all q of a sum of 1 in p (rows, n)."""
-    order = np.argsort(-v, axis=1, kind="stable")
-    lo, hi, sorted_ = (np.take_along_axis(a, order, axis=1) for a in (p.lo, p.hi, v))
-    # each has all it may of what is left of 1 by those before it, and by what all must
-    lost, room = gamma(lo.shape[1] + 4), add_up(hi, -lo)
-    before = np.cumsum(room, axis=1) - room
-    left = add_up(1.0, -np.sum(lo, axis=1, keepdims=True) * (1.0 - lost))
-    given = np.clip(add_up(left, -before * (1.0 - 2.0 * lost)), 0.0, room)
-    mean = sum_up(multiply_up(add_up(lo, given), sorted_), axis=1)
-    return np.asarray(np.minimum(mean, sorted_[:, 0])[:, None])
-
-
 def curvatures(p: Interval, reach: FloatArray) -> tuple[FloatArray, FloatArray]:
     """How far probabilities in p (rows, n), of scores within `reach` of their middles, are above
     and below their tangents there: ½·p_j·((δ_j − Eδ)² − Var δ) somewhere between."""
@@ -210,24 +198,39 @@ def _finite(x: FloatArray) -> FloatArray:
 
 
 def share_differences(
-    rows: Rows, kept: Mask, given: Radius, mapped: DifferenceMap, charge: FloatArray
+    rows: Rows,
+    kept: Mask,
+    given: Radius,
+    mapped: DifferenceMap,
+    charge: FloatArray,
+    hull: Interval,
 ) -> DifferenceMap:
     """Differences of probabilities whose scores are off by `given` (rows, n), `mapped` by slopes,
-    which costs about |c|·`charge`: of each functional and row the least of that and a covariance's
-    bound."""
+    which costs about |c|·`charge`: of each functional and row the least of that, of slopes of its
+    own while probabilities are in `hull`, and of a covariance's bound."""
     worst = given.worst(axis=1, where=kept)
     moved = rows.of_radius(mapped.radius)
+    held = Interval(np.where(kept, hull.lo, 0.0), np.where(kept, hull.hi, 0.0))
 
     def backward(c: FloatArray) -> Moved:
         w = apart(rows.split(c), kept)
         reach = w.reach[:, :, 0]
         mixed = apply(MIXTURE_MOVES, e=worst.on(reach.shape), R=reach)
-        plain = dot_up(w.rest, charge, 1) <= mixed.bound
+        by_slopes = dot_up(w.rest, charge, 1)
+        straight, rest = own_slopes(held, w.rest, w.reach)
+        by_own = dot_up(rest, given.bound, 1)
+        own = by_own < np.minimum(by_slopes, mixed.bound)
+        plain = (by_slopes <= mixed.bound) & ~own
         followed = np.where(plain[:, :, None], w.rest, 0.0)
         pulled = mapped.backward(rows.merge(followed))
         # what w − middle is rounded by is at most UNIT of it
-        lost = moved.times(UNIT).weighed(followed)
-        left = mixed.times((~plain).astype(np.float64)).summed(axis=1)
-        return Moved(pulled.coefficients, carried_back((pulled.cost, lost, left)))
+        lost = moved.times(UNIT).weighed(np.where((plain | own)[:, :, None], w.rest, 0.0))
+        left = mixed.times((~plain & ~own).astype(np.float64)).summed(axis=1)
+        aside = given.weighed(np.where(own[:, :, None], rest, 0.0))
+        (on_scores,) = pulled.coefficients
+        ours = rows.merge(np.where(own[:, :, None], straight, 0.0))
+        # rows of the one are zero where those of the other are not
+        through = ours if on_scores is None else on_scores + ours
+        return Moved((through,), carried_back((pulled.cost, lost, left, aside)))
 
     return DifferenceMap(mapped.radius, backward)
