@@ -31,20 +31,23 @@ _TINY = 2.0**-900
 @dataclass(frozen=True)
 class Way:
     """Where normalised rows (rows, n) are on the way from x to x̂: their numbers z, 1/σ (rows, 1),
-    and `around` more of them, where that is known."""
+    and `around` more of them, where that is known; `centred` says that their means are taken away.
+    """
 
     z: Interval
     over: Interval
     around: Tangents | None
+    centred: bool
 
 
-def way_of(z: Interval, sigma: Interval, around: Tangents | None) -> Way:
+def way_of(z: Interval, sigma: Interval, around: Tangents | None, *, centred: bool) -> Way:
     """Of rows with σ (rows, 1) above 0; elsewhere nothing is known of slopes."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         low, high = (1.0 / s for s in (sigma.hi, sigma.lo))
     low, high = np.nextafter(low, -np.inf), np.nextafter(high, np.inf)
     known = (sigma.lo > 0.0) & np.isfinite(low) & np.isfinite(high)
-    return Way(z, Interval(np.where(known, low, 0.0), np.where(known, high, np.inf)), around)
+    over = Interval(np.where(known, low, 0.0), np.where(known, high, np.inf))
+    return Way(z, over, around, centred)
 
 
 def own_slopes(way: Way, v: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -63,6 +66,8 @@ def own_slopes(way: Way, v: FloatArray) -> tuple[FloatArray, FloatArray]:
     # z·s is off by |z|·(what s is) and (what z is)·|s|
     off = np.abs(z) * radius[:, :, None] + apart * (reach + radius[:, :, None])
     lost = gamma(4 * n + 32) * (size + total / n + np.abs(z) * reach / n)
+    if way.centred:  # means of numbers far from 0 are rounded by more than these are apart
+        lost = lost + np.abs(np.sum(v, axis=2, keepdims=True)) / n * (1.0 + 64.0 * UNIT)
     off = (off / n + lost) * (1.0 + 64.0 * UNIT) + _TINY
     high = (over + spread)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):

@@ -16,7 +16,11 @@ from encoders.operator import Contribution
 from encoders.relaxations.bending import bent_product
 from encoders.relaxations.bilinear import Bilinear
 from encoders.relaxations.probabilities.bends import bent_shares
-from encoders.relaxations.probabilities.planes import differences_of, share_planes
+from encoders.relaxations.probabilities.planes import (
+    differences,
+    differences_of,
+    share_planes,
+)
 from encoders.relaxations.probabilities.shares import (
     apart,
     by_planes,
@@ -192,6 +196,31 @@ def test_no_mean_exceeds_what_is_said_of_it(seed: int, reach: float) -> None:
             p = reduce(lambda a, b: a + b, parts)
             for way, pulled in enumerate(ways):
                 assert not dot(c[k], p) > at_most(pulled, k, [s]), way
+
+
+@pytest.mark.parametrize("far", [0.0, 40.0, 300.0, 360.0, 372.0, 380.0, 395.0, 500.0, 740.0, 1e30])
+def test_planes_hold_of_probabilities_whose_squares_are_below_float64(far: float) -> None:
+    """A score of 380 less than another one has a probability of 1e-165."""
+    at = np.array([[0.0, far, far - 1.0]])
+    x = Interval(at - 0.2, at + np.array([0.01, 0.3, 0.2]))
+    kept = np.ones((1, 3), np.bool_)
+    middle = 0.5 * x.lo + 0.5 * x.hi
+    planes = share_planes(
+        x, kept, softmax_range(x, kept), softmax_range(point(middle), kept), differences(x)
+    )
+    if planes is None:
+        assert far > 2.0**100
+        return
+    flint.ctx.prec = 300
+    for s in (middle, x.lo, x.hi, np.where([1, 0, 0], x.lo, x.hi), np.where([1, 0, 0], x.hi, x.lo)):
+        scores = [flint.arb(float(v)) for v in s[0]]
+        for j, p in enumerate(softmax(scores, kept)):
+            below, above = (
+                flint.arb(float(side.beside[0, j])) + dot(side.slopes[0, j], scores)
+                for side in (planes.below, planes.above)
+            )
+            assert not below > p
+            assert not above < p
 
 
 @pytest.mark.parametrize("seed", range(20))

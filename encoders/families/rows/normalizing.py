@@ -313,6 +313,7 @@ def normalizing_operator(
                     centred=layout.centred,
                     forms=row_forms(hull),
                 ),
+                centred=layout.centred,
             ),
             departing=departing,
         )

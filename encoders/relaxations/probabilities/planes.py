@@ -35,6 +35,8 @@ from encoders.relaxations.rows import Rows
 _MOST = 2**16  # differences of scores
 _TINY = 2.0**-900
 _LEAST = 2.0**-100  # of probabilities whose logarithms are of use
+_SMALL = 2.0**-400  # of 1/y: less has squares below the range of float64
+_LARGE = 2.0**100  # scores: from there on what slopes lose in subnormal numbers counts
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,20 @@ def differences_of(rows: Rows, forms: Forms) -> Interval:
     return Interval(add_down(at, -off), add_up(at, off))
 
 
+def has_planes(x: Interval, kept: BoolArray) -> bool:
+    """Have rows of scores (rows, n) in x, of which some are `kept`, planes of their own: are they
+    few, and no scores so large that what slopes are rounded by below the range of float64 counts?
+    """
+    few = x.lo.size * x.shape[1] <= _MOST and bool(np.all(np.isfinite(x.hi - x.lo)))
+    return few and bool(np.max(np.where(kept, x.magnitude, 0.0), initial=0.0) <= _LARGE)
+
+
 def share_planes(
     x: Interval, kept: BoolArray, p: Interval, at_middle: Interval, apart: Interval
 ) -> SharePlanes | None:
     """Of rows of scores (rows, n) in x, of which those `kept` have probabilities in p, and
-    `at_middle` in the middles of x, and which differ by `apart`; None where that is too much."""
-    if x.lo.size * x.shape[1] > _MOST or not np.all(np.isfinite(x.hi - x.lo)):
+    `at_middle` in the middles of x, and which differ by `apart`; None where they have none."""
+    if not has_planes(x, kept):
         return None
     return SharePlanes(_above(x, kept, p, at_middle), _below(x, kept, at_middle, apart))
 
@@ -154,7 +164,8 @@ def _below(x: Interval, kept: BoolArray, at_middle: Interval, apart: Interval) -
     counted = kept[:, None, :] & kept[:, :, None] & ~own
     lo, hi = np.where(counted, apart.lo, -1.0), np.where(counted, apart.hi, 1.0)
     powers = enclosed(lambda field, v: field.function(EXP, v), np.stack([lo, hi])).hi
-    steep = (powers[1] - powers[0]) / np.maximum(hi - lo, 2.0**-500)
+    with np.errstate(invalid="ignore"):
+        steep = (powers[1] - powers[0]) / np.maximum(hi - lo, 2.0**-500)
     steep = np.where(counted & np.isfinite(steep), steep, 0.0)
     chord = np.maximum(
         add_up(powers[0], _scaled_up(steep, -lo)), add_up(powers[1], _scaled_up(steep, -hi))
@@ -164,7 +175,8 @@ def _below(x: Interval, kept: BoolArray, at_middle: Interval, apart: Interval) -
     start = add_up(add_up(start, 1.0), sum_up(np.abs(chords), axis=2) * gamma(n + 8))
     between = np.where(counted, middle[:, None, :] - middle[:, :, None], 0.0)
     z = 1.0 / (start + np.sum(steep * between, axis=2))
-    z = np.where(np.isfinite(z) & (z > 0.0) & kept, z, 0.0)
+    z = np.where(np.isfinite(z) & (z > _SMALL) & kept, z, 0.0)
+    start = np.where(z > 0.0, start, 1.0)
     falls = np.where(z[:, :, None] > 0.0, (z * z)[:, :, None] * steep, 0.0)
     slopes = -falls
     slopes[:, range(n), range(n)] = np.sum(falls, axis=2)

@@ -37,6 +37,7 @@ from encoders.relaxations.probabilities.planes import (
     Weighed,
     differences,
     differences_of,
+    has_planes,
     share_planes,
 )
 from encoders.relaxations.probabilities.slopes import largest_means, own_slopes
@@ -147,13 +148,15 @@ def _planes(
 ) -> SharePlanes | None:
     """Planes of their own, where scores go far."""
     radius = np.where(kept, 0.5 * (x.hi - x.lo), 0.0)
-    if not _FAR < np.max(radius, initial=0.0) < np.inf:
+    each_kept = np.broadcast_to(kept, x.shape)
+    far = _FAR < np.max(radius, initial=0.0) < np.inf
+    if not (far and has_planes(x, each_kept)):
         return None
     apart = differences(x)
     if forms is not None:
         joint = differences_of(rows, forms)
         apart = Interval(np.maximum(apart.lo, joint.lo), np.minimum(apart.hi, joint.hi))
-    return share_planes(x, np.broadcast_to(kept, x.shape), range_, at_middle, apart)
+    return share_planes(x, each_kept, range_, at_middle, apart)
 
 
 def by_planes(
