@@ -217,13 +217,11 @@ def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[FloatArray, Fl
     """About how far a curve moves at most where its arguments do, and how large it is, element by
     element, in floats; NaN where that is not known."""
     with np.errstate(all="ignore"):
-        low, high = x.lo - error, x.hi + error
-        at = low + (high - low) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * low.ndim)
-        found = np.asarray(curve.pieces[0].value(ApproximateReals(), at), np.float64)
-        steps = np.max(np.abs(np.diff(found, axis=0)), axis=0)
-        slopes = steps * ((_SAMPLES - 1) / (high - low))
-        moved = np.minimum(slopes * error, np.ptp(found, axis=0))
-    return np.where(high > low, moved, 0.0), np.max(np.abs(found), axis=0)
+        at = x.lo + (x.hi - x.lo) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * x.lo.ndim)
+        run = np.stack([at - error, at, at + error])  # steep at an end, it is seen there alone
+        found = np.asarray(curve.pieces[0].value(ApproximateReals(), run), np.float64)
+        moved = np.max(np.abs(found - found[1]), axis=(0, 1))
+    return np.where(error > 0.0, moved, 0.0), np.max(np.abs(found), axis=(0, 1))
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
