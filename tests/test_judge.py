@@ -199,7 +199,7 @@ def test_outputs_of_polygraphy_are_read(tmp_path: Path, older: bool) -> None:
     runs = [{"y": np.arange(3, dtype=np.float32) + k} for k in range(2)]
     file = tmp_path / "out.json"
     file.write_text(json.dumps(polygraphy(runs, older=older)))
-    (y,) = device_numbers(file, ("y",)).values()
+    (y,) = device_numbers(file).values()
     assert np.array_equal(y, [r["y"] for r in runs])
 
 
@@ -208,7 +208,7 @@ def test_what_polygraphy_does_not_write_is_refused(tmp_path: Path, text: str) ->
     file = tmp_path / "out.json"
     file.write_text(text)
     with pytest.raises(ModelError, match="holds no arrays as"):
-        device_numbers(file, ("y",))
+        device_numbers(file)
 
 
 def test_what_does_not_fit_is_refused(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,6 +218,24 @@ def test_what_does_not_fit_is_refused(network: Path, capsys: pytest.CaptureFixtu
     given = ["judge", str(network), f"--inputs={folder}/in.npz", f"--outputs={folder}/out.npz"]
     assert run(given) == ExitCode.INPUT_ERROR
     assert "'y' has shape [7]; expected [1, 3]" in capsys.readouterr().err
+
+
+def test_an_array_of_another_name_is_said_to_be_taken_for_the_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Add", ["h", "h"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, {"x": [3]}, {"y": [3]}, {})
+    x = np.array([1.0, -2.0, 3.0], np.float32)
+    np.savez(tmp_path / "in.npz", x=x)
+    np.savez(tmp_path / "out.npz", result=2 * np.maximum(x, 0))
+    np.savez(tmp_path / "inside.npz", h=np.maximum(x, 0))
+    given = ["judge", str(path), f"--inputs={tmp_path}/in.npz", f"--outputs={tmp_path}/out.npz"]
+    assert run([*given, f"--intermediate={tmp_path}/inside.npz"]) == ExitCode.VERIFIED
+    said = capsys.readouterr().out
+    assert "array 'result' is taken for the only output, 'y'" in said
+    np.savez(tmp_path / "out.npz", y=2 * np.maximum(x, 0))
+    assert run(given) == ExitCode.VERIFIED
+    assert "is taken for" not in capsys.readouterr().out
 
 
 def test_arrays_of_another_shape_are_no_numbers_of_a_tensor(network: Path) -> None:

@@ -27,8 +27,8 @@ from refine.everyday.points import numbers_of
 _LARGEST = 2**31  # bytes of a JSON file
 
 
-def device_numbers(path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
-    """Arrays by name. One array alone, whatever its name, is that of the only one of `names`.
+def device_numbers(path: Path) -> dict[str, Array]:
+    """Arrays by name, '' of one that has none.
 
     Raises ModelError for a file that cannot be read or holds no arrays of numbers.
     """
@@ -36,9 +36,19 @@ def device_numbers(path: Path, names: tuple[str, ...] = ()) -> dict[str, Array]:
         return _polygraphy(path)
     stored = stored_arrays(path)
     held = {"": stored} if isinstance(stored, Stored) else dict(stored)
-    if len(held) == len(names) == 1:
-        held = dict(zip(names, held.values(), strict=True))
     return {name: array.values() for name, array in held.items()}
+
+
+def taken_for_output(
+    arrays: Mapping[str, Array], outputs: tuple[str, ...]
+) -> tuple[Mapping[str, Array], str]:
+    """One array alone, whatever its name, as that of the only output; what there is to say of it,
+    if it has another name."""
+    if len(arrays) != 1 or len(outputs) != 1 or outputs[0] in arrays:
+        return arrays, ""
+    ((name, array),) = arrays.items()
+    said = f"array '{name}' is taken for the only output, '{outputs[0]}'" if name else ""
+    return {outputs[0]: array}, said
 
 
 def runners_of(path: Path) -> dict[str, list[Mapping[str, Array]]]:

@@ -13,7 +13,7 @@ from encoders.contract.contract import RuntimeContract
 from onnx_import.graph import Array, Graph, Sizes
 from refine.cli.answering import finish, hearing, require_json_place, tell_json
 from refine.everyday.judging import Judged, Judgement, Overstep, judge, presets_for
-from refine.everyday.numbers import device_numbers, fitting
+from refine.everyday.numbers import device_numbers, fitting, taken_for_output
 from refine.everyday.points import given_by
 from refine.options.applicable import require_applicable
 from refine.options.contract_choice import contract_for
@@ -101,9 +101,10 @@ def judge_command(
         graph, contracts = _sides(model, names, allowed, arrays, sizes)
         given = given_by(arrays, graph, contracts[0].format_of, str(inputs))
         points = len(given.points)
-        shown = fitting(device_numbers(outputs, graph.outputs), graph, points, str(outputs))
+        numbers, said = taken_for_output(device_numbers(outputs), graph.outputs)
+        shown = fitting(numbers, graph, points, str(outputs))
         if intermediate is not None:
-            inside = device_numbers(intermediate, graph.outputs)
+            inside = device_numbers(intermediate)
             shown = {**fitting(inside, graph, points, str(intermediate)), **shown}
         if watcher is not None:
             watcher.read()
@@ -113,6 +114,7 @@ def judge_command(
     tell_json(strict_json(document_of_judged(found)), json_path, reporter)
     if json_path != "-":
         lines = list(account(found, intermediate is not None))
+        lines = [*lines[:1], *([said] if said else []), *lines[1:]]
         reporter.lines(lines[:1] if quiet else lines)
     if not any(j.compared for j in found.judgements):
         return ExitCode.UNKNOWN
