@@ -177,6 +177,29 @@ def convolutions(rng: np.random.Generator) -> Iterator[Case]:
             yield Case("ConvTranspose", size, (back,), (1, c, s, s), {"w": w, "b": b})
 
 
+def matrices_as_they_are() -> Iterator[Case]:
+    """A matrix in a batch of one, and images that are their own matrix."""
+    rng = np.random.default_rng(1)
+
+    def sampled(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    product, conv = (node("MatMul", "x", "w"),), (node("Conv", "x", "w"),)
+    for n in (1, 5):
+        size = f"K=33 N={n}"
+        yield Case(f"MatMul batch of 1 {n}", size, product, (8, 1, 33), {"w": sampled(1, 33, n)})
+        deep = {"w": sampled(1, 1, 33, n)}
+        yield Case(f"MatMul deep batch of 1 {n}", size, product, (8, 1, 33), deep)
+        left, turned = {"w": sampled(8, 1, 33)}, (node("MatMul", "w", "x"),)
+        yield Case(f"MatMul of a batch of 1 {n}", size, turned, (1, 33, n), left)
+    for m, rows in ((1, 2), (1, 6), (4, 2), (4, 6)):
+        size = f"M={m} rows={rows}"
+        stored = {"w": sampled(m, 1, rows, 5)}
+        yield Case(f"Conv2D whole rows {m} {rows}", size, conv, (1, 1, 6, 5), stored)
+        line = {"w": sampled(m, 1, 5 * rows)}
+        yield Case(f"Conv1D whole rows {m} {rows}", size, conv, (1, 1, 5 * rows), line)
+
+
 def determinants() -> Iterator[Case]:
     for n in (*range(1, 6), 8, 10):
         yield Case("Det", f"n={n}", (node("Det", "x"),), (2, n, n), {})
@@ -236,7 +259,7 @@ def functions() -> Iterator[Case]:
 def cases(seed: int = 0) -> list[Case]:
     rng = np.random.default_rng(seed)
     sums = (*reductions(), *products(rng), *convolutions(rng), *normalizations(rng))
-    return [*sums, *functions(), *determinants()]
+    return [*sums, *functions(), *determinants(), *matrices_as_they_are()]
 
 
 def write(case: Case, path: Path) -> Path:

@@ -61,7 +61,8 @@ EXACT = RuntimeContract("exact", Sequential(), Contraction.NEVER, exact=True)
 # stores (scaled ones only up to 256 terms); other products of several rows with several columns,
 # and convolutions with several output channels in a group and several pixels, in blocks that grow
 # as the columns become few; of one row, or of one output channel, in blocks of 4 without FMA; of
-# one column, or of one pixel, in 8 lanes, where rows are multiples of 4; BatchNormalization;
+# one column, or of one pixel, in 8 lanes, where rows are multiples of 4 (convolutions only where
+# they are of several channels, or of patches narrower than the image); BatchNormalization;
 # determinants, row by row. Open: every other sum, among them reductions, pools, other products with
 # one column, Gemm of one row or column with computed weights, nodes that no file has.
 _ORT_COLUMNS = ((Span(2, 16), 1024), (Span(17, 32), 512), (Span(33, 64), 256), (Span(65), 128))
@@ -88,6 +89,8 @@ def _ort_products() -> Iterator[ScheduleRule]:
     in_lanes = Schedule(Strided(8), Contraction.NEVER)
     for operator, most in (("MatMul", None), ("Conv", _ORT_COLUMNS[0][1])):
         row = replace(_ort_product(operator), schedule=in_fours, rows=1)
+        # of an image that is the matrix as it is, transposed, neither is so
+        row = replace(row, plain=False) if operator == "Conv" else row
         rows, terms = Span(4, of=4), Span(0, most)
         column = replace(row, schedule=in_lanes, rows=rows, columns=1, terms=terms)
         yield from (row, column)

@@ -182,11 +182,14 @@ values, differences, rounding = convolution_semantics(_action, _action_on_weight
 
 
 def _extent(site: Site) -> Extent:
-    w = site.type_of(1).shape
+    """Of one channel whose rows the kernel takes whole, the image itself is the matrix, transposed:
+    no other one is made of its patches."""
+    x, w = site.type_of(0).shape, site.type_of(1).shape
     return Extent(
         terms=prod(w[1:]),
         rows=w[0] // site.integer("group", 1),
         columns=prod(site.outputs[0].shape[2:]),
+        plain=w[1] == 1 and w[-1] == x[-1],
     )
 
 

@@ -136,8 +136,8 @@ def rounding(
 
 def _extent(site: Site) -> Extent:
     a, b = site.type_of(0).shape, site.type_of(1).shape
-    if len(b) == 2:
-        return Extent(terms=a[-1], rows=prod(a[:-1]), columns=b[-1], plain=True)
+    if len(b) == 2 or (len(a) >= len(b) > 1 and prod(b[:-2]) == 1):  # all rows with one matrix
+        return Extent(terms=a[-1], rows=prod(a[:-1]), columns=b[-1], plain=len(b) == 2)
     several = min(len(a), len(b)) > 1  # with one vector, that by each row or column by itself
     rows, columns = a[-2] if several else 1, b[-1] if len(b) > 1 else 1
     return Extent(terms=a[-1], rows=rows, columns=columns)
