@@ -46,6 +46,7 @@ from encoders.relaxing import Contribution, DifferenceMap, Moved, ValueMap
 
 Mask = npt.NDArray[np.bool_]
 _TINY = 2.0**-1000
+_TOGETHER = 0.5  # of what coefficients on scores cost, if these are off as they are by chance
 _FAR = 0.1  # scores, from where on planes of their own may be better than tangents
 
 
@@ -222,8 +223,10 @@ def share_differences(
         by_slopes = dot_up(w.rest, charge, 1)
         straight, rest = own_slopes(held, w.rest, w.reach)
         by_own = dot_up(rest, given.bound, 1)
-        own = by_own < np.minimum(by_slopes, mixed.bound)
-        plain = (by_slopes <= mixed.bound) & ~own
+        plain = by_slopes <= mixed.bound
+        whole = add_up(by_own, _TOGETHER * dot_up(straight, given.bound, 1))
+        own = np.where(plain, by_own < by_slopes, whole < mixed.bound)
+        plain &= ~own
         followed = np.where(plain[:, :, None], w.rest, 0.0)
         pulled = mapped.backward(rows.merge(followed))
         # what w − middle is rounded by is at most UNIT of it

@@ -12,6 +12,7 @@ from encoders.relaxations.bending import affordable
 from refine.bounds.backward import Maps
 from refine.bounds.local.forms import row_forms
 
+_MANY = 2**10  # numbers of a tensor, from where on forms take longer than they gain
 _LITTLE = 0.03  # of how far a step's numbers go: its planes are as good
 
 
@@ -27,7 +28,7 @@ def forms_of_read(
         return ()
     unknowns = sum(maps.values[t].lo.size for t in maps.graph.inputs)
     sizes = [x.lo.size for x in ranges]
-    if 2 * sum(sizes) > functionals:
+    if 2 * sum(sizes) > functionals or max(sizes) > _MANY:
         return ()
     if not affordable(maps.graph.types[step.output].size, unknowns):
         return ()
