@@ -184,7 +184,7 @@ UNDER_LINE = Lemma(
     radius=Chosen(
         _slope <= 0,
         _h,
-        larger(_near, (_most * _near.reach + _eta) - _slope * (_near.reach - _a)),
+        larger(_near, (_slope * _a + _eta) - (_slope - _most) * _near.reach),
     ),
 )
 
