@@ -452,7 +452,10 @@ def test_a_run_of_other_nodes_before_a_formula_is_not_taken_for_that_of_its_own(
     assert bounds.largest >= abs(float(made["Sqrt"][0, 0]) - float(made["Neg"][0, 0]))
 
 
-def test_errors_that_outgrow_a_steep_place_alone_are_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(), (1,), (1, 8), (2, 1, 3)])
+def test_errors_that_outgrow_a_steep_place_alone_are_seen(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     """log(x² + 1e-6) of a spectrum in [0, 500] that is off by 0.6: evenly it moves by little, and
     at 0 by more than its numbers are apart. Node by node run-time numbers keep to a range."""
     nodes = [
@@ -461,10 +464,10 @@ def test_errors_that_outgrow_a_steep_place_alone_are_seen(tmp_path: Path) -> Non
         helper.make_node("Log", ["a"], ["y"]),
     ]
     stored = {"tiny": np.float32(1e-6)}
-    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [4]}, {"y": [4]}, stored, opset=17))
+    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [*shape]}, {"y": [*shape]}, stored, opset=17))
     for error, apart in ((0.6, True), (1e-6, False)):
-        x = Interval(np.full(4, 0.0), np.full(4, 500.0))
-        box = InputBox({"x": x}, {"x": np.full(4, error)})
+        x = Interval(np.full(shape, 0.0), np.full(shape, 500.0))
+        box = InputBox({"x": x}, {"x": np.full(shape, error)})
         bounds = network_bounds(graph, box, IEEE_ANY, together=as_it_is(graph, IEEE_ANY))
         names = {node.step.operator.name for node in bounds.nodes}
         assert ("Formula" not in names) == apart

@@ -218,8 +218,11 @@ def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[FloatArray, Fl
     element, in floats; NaN where that is not known."""
     with np.errstate(all="ignore"):
         at = x.lo + (x.hi - x.lo) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * x.lo.ndim)
-        run = np.stack([at - error, at, at + error])  # steep at an end, it is seen there alone
+        run = np.concatenate([at - error, at, at + error])  # where it is steep, errors alone see it
         found = np.asarray(curve.pieces[0].value(ApproximateReals(), run), np.float64)
+        if found.size != run.size:  # as of what hangs on no number of it
+            found = np.full(run.shape, np.nan)
+        found = found.reshape(3, _SAMPLES, *x.lo.shape)
         moved = np.max(np.abs(found - found[1]), axis=(0, 1))
     return np.where(error > 0.0, moved, 0.0), np.max(np.abs(found), axis=(0, 1))
 
