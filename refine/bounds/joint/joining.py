@@ -216,15 +216,18 @@ def _at(x: Interval, places: Places) -> Interval:
 def _about(curve: Curve, x: Interval, error: FloatArray) -> tuple[FloatArray, FloatArray]:
     """About how far a curve moves at most where its arguments do, and how large it is, element by
     element, in floats; NaN where that is not known."""
+    moved, size = np.zeros(x.lo.shape), np.zeros(x.lo.shape)
     with np.errstate(all="ignore"):
-        at = x.lo + (x.hi - x.lo) * np.linspace(0.0, 1.0, _SAMPLES).reshape(-1, *(1,) * x.lo.ndim)
-        run = np.concatenate([at - error, at, at + error])  # where it is steep, errors alone see it
-        found = np.asarray(curve.pieces[0].value(ApproximateReals(), run), np.float64)
-        if found.size != run.size:  # as of what hangs on no number of it
-            found = np.full(run.shape, np.nan)
-        found = found.reshape(3, _SAMPLES, *x.lo.shape)
-        moved = np.max(np.abs(found - found[1]), axis=(0, 1))
-    return np.where(error > 0.0, moved, 0.0), np.max(np.abs(found), axis=(0, 1))
+        for share in np.linspace(0.0, 1.0, _SAMPLES):
+            at = x.lo + (x.hi - x.lo) * share
+            run = np.stack([at - error, at, at + error])  # where it is steep, errors alone see it
+            found = np.asarray(curve.pieces[0].value(ApproximateReals(), run), np.float64)
+            if found.size != run.size:  # as of what hangs on no number of it
+                found = np.full(run.shape, np.nan)
+            found = found.reshape(run.shape)
+            moved = np.maximum(moved, np.max(np.abs(found - found[1]), axis=0))
+            size = np.maximum(size, np.max(np.abs(found), axis=0))
+    return np.where(error > 0.0, moved, 0.0), size
 
 
 def joined_rows(rows: SpelledRows, ran: Ran | None, maps: Maps) -> Step | None:
