@@ -464,7 +464,8 @@ def test_errors_that_outgrow_a_steep_place_alone_are_seen(
         helper.make_node("Log", ["a"], ["y"]),
     ]
     stored = {"tiny": np.float32(1e-6)}
-    graph = load(save(tmp_path / "m.onnx", nodes, {"x": [*shape]}, {"y": [*shape]}, stored, opset=17))
+    ends = {"x": [*shape]}, {"y": [*shape]}
+    graph = load(save(tmp_path / "m.onnx", nodes, *ends, stored, opset=17))
     for error, apart in ((0.6, True), (1e-6, False)):
         x = Interval(np.full(shape, 0.0), np.full(shape, 500.0))
         box = InputBox({"x": x}, {"x": np.full(shape, error)})
