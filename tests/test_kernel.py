@@ -152,7 +152,7 @@ def test_arrays_agree_with_exact_arithmetic(lemma: Lemma) -> None:
                 most = largest_near(lemma, exact)
                 assert most is None or Fraction(high) <= most * (1 + Fraction(1, 2**40))
 
-    for _ in range(5):  # of some lemmas chance alone may meet no hypotheses in sixty draws
+    for _ in range(25):  # of some lemmas chance alone may meet no hypotheses in sixty draws
         agree()
         if seen["held"]:
             break

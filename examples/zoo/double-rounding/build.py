@@ -1,8 +1,8 @@
-"""A Cast to float16 against a Cast to float32 and then to float16."""
+"""Casts to float16: of float32, once, against of float64 by way of float32."""
 
 from building import network
 
-SIGNATURE = "(double[1] x) => (float16[1] y)"
-
-RIGHT = network(SIGNATURE, "y = Cast <to = 10> (x)")
-WRONG = network(SIGNATURE, "single = Cast <to = 1> (x) y = Cast <to = 10> (single)")
+RIGHT = network("(float[1] x) => (float16[1] y)", "y = Cast <to = 10> (x)")
+WRONG = network(
+    "(double[1] x) => (float16[1] y)", "single = Cast <to = 1> (x) y = Cast <to = 10> (single)"
+)
