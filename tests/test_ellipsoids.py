@@ -137,7 +137,8 @@ def test_errors_lie_in_what_holds_of_them_together(kinds: list[str]) -> None:
 def with_and_without(
     kinds: list[str], monkeypatch: pytest.MonkeyPatch, part: str
 ) -> tuple[NetworkBounds, NetworkBounds]:
-    """Bounds of a network, and where a function of ours gives None: none of them is less."""
+    """Bounds of a network, and where a function of ours gives None: none of them is less, but for
+    how lines over an output's roundings are laid, which a search decides."""
     rng = np.random.default_rng(len(kinds))
     graph, _ = network(kinds, rng, width=32)
     middle = rng.normal(0, 1, (1, 6)).astype(np.float32).astype(np.float64)
@@ -145,7 +146,8 @@ def with_and_without(
     monkeypatch.setattr(part, lambda *_: None)
     without = bounds_of(graph, middle)
     for tensor, error in with_it.maps.errors.items():
-        assert np.all(error <= without.maps.errors[tensor] * (1 + 1e-9)), tensor
+        more = 1e-6 if tensor in graph.outputs else 1e-9
+        assert np.all(error <= without.maps.errors[tensor] * (1 + more)), tensor
     return with_it, without
 
 
