@@ -78,7 +78,7 @@ def _telling(maps: Maps, pulled: Pulled) -> list[Step]:
     row = int(np.argmax(pulled.upper))
     least = _TELLING * float(pulled.upper[row])
     costs = {name: float(cost[row]) for name, cost in pulled.roundings.items()}
-    return [step for step in maps.program.steps if costs.get(step.name, 0.0) >= least]
+    return [s for s in maps.program.steps if s.name in costs and costs[s.name] >= least]
 
 
 def _middle(maps: Maps) -> dict[str, FloatArray]:
